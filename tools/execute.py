@@ -1,0 +1,33 @@
+"""Run notebooks from top to bottom and keep what they print: `python tools/execute.py [NOTEBOOK ...]`.
+
+Without names, every notebook under nbs/. Stops at the first cell that fails. Outputs are then cleaned by nbdev_clean.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from execnb.nbio import read_nb, write_nb
+from execnb.shell import CaptureShell
+from nbdev.clean import nbdev_clean
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def execute(path: Path) -> None:
+    "Run one notebook in its own folder and write its outputs back, without this machine's paths."
+    notebook = read_nb(path)
+    os.chdir(path.parent)
+    CaptureShell(path, mpl_format="png").run_all(notebook, exc_stop=True)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
+    write_nb(notebook, path)
+    nbdev_clean(str(path))
+
+
+if __name__ == "__main__":
+    names = [Path(name).resolve() for name in sys.argv[1:]] or sorted((ROOT / "nbs").rglob("[!.]*.ipynb"))
+    for name in names:
+        print(f"running {name.relative_to(ROOT)}", flush=True)
+        execute(name)
