@@ -121,7 +121,7 @@ class MID(nn.Module):
         classifier: Classifier | str, # classifier, or a network's name for `load_classifier`
         recipe: str | Recipe = "20RC", # which crops are averaged, at which level
         seed: int = 0, # seed of the random crops
-        batch_size: int = 32, # crops a forward pass
+        batch_size: int = 32, # most crops a forward pass
     ):
         super().__init__()
         self.classifier = load_classifier(classifier) if isinstance(classifier, str) else classifier
@@ -144,7 +144,7 @@ class MID(nn.Module):
         named = [image_key(picture) for picture in pictures] if keys is None else keys
         plan = Plan((self.recipe,))
         outputs = forward_crops(self.classifier, (self._cut(*pair, plan) for pair in zip(pictures, named)),
-                                self.batch_size, self.recipe.level == "feature")
+                                max(1, min(self.batch_size, len(plan.crops) * len(pictures))), self.recipe.level == "feature")
         return average(plan, *outputs, self.classifier.head)[:, 0]
 
     def _cut(self, picture: Image.Image, key: str, plan: Plan) -> torch.Tensor:

@@ -40,7 +40,7 @@ def make_manifest(
         "recipes": [str(recipe) for recipe in plan.recipes],
         "seed": seed,
         "dtype": dtype,
-        "data": {"name": source.root.resolve().name, "images": len(source), "fingerprint": source.fingerprint()},
+        "data": {"name": source.title or source.root.resolve().name, "images": len(source), "fingerprint": source.fingerprint()},
         "images_per_part": images_per_part(plan),
         "versions": {name: version(name) for name in ("mid_nbdev", "torch", "torchvision", "timm", "pillow", "numpy")},
     }
