@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['app', 'FORMATS', 'command', 'demo', 'evaluate', 'report', 'predict', 'main']
 
-# %% ../nbs/40_cli.ipynb #115d665c
+# %% ../nbs/40_cli.ipynb #82812db2
 import inspect
 import sys
 from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from fastcore.docments import docments
@@ -144,7 +144,7 @@ def evaluate(
     std: str | None = None, # R,G,B standard deviation of pixels in 0..1 (the library's)
 ) -> None:
     "Evaluate recipes on labelled images in one pass; an interrupted run goes on with the same command."
-    given = {"resize_to": resize, "crop": crop, "interpolation": interpolation, "mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std")}
+    given: dict[str, Any] = {"resize_to": resize, "crop": crop, "interpolation": interpolation, "mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std")}
     from mid_nbdev.images import open_source
     from mid_nbdev.models import load_classifier
     from mid_nbdev.recipes import make_plan

@@ -82,10 +82,11 @@ def cut(
     crop: int, # side of the crop, pixels
 ) -> torch.Tensor: # uint8 of shape (n, 3, crop, crop), channels_last, on the image's device
     "Crops of one image. An image smaller than the crop is padded with zeros as by `CenterCrop`."
-    left, top, right, bottom = crop_padding(*image.shape[:2], crop)
+    height, width, channels = image.shape
+    left, top, right, bottom = crop_padding(height, width, crop)
     if left or top or right or bottom:
         image = torch.nn.functional.pad(image, (0, 0, left, right, top, bottom))
-    height, width, channels = image.shape
+        height, width, channels = image.shape
     if len(boxes) and ((boxes[:, :2] < 0).any() or (boxes[:, :2].max(0) > (height - crop, width - crop)).any()):
         raise InputError(f"a box leaves the {height}x{width} image: offsets go from 0 to {height - crop}, {width - crop}")
     tops, lefts, mirrored = torch.from_numpy(boxes).to(image.device).unbind(1)

@@ -19,8 +19,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from .average import DTYPES, average, forward_crops
-from .crops import cut
+from .average import DTYPES, average, forward_crops, plan_crops
 from .geometry import InputError
 from .images import ImageDataset, ImageSource
 from .models import Classifier
@@ -64,9 +63,9 @@ class Part(NamedTuple):
 
 class _Slice:
     "The crops of a slice of images, cut as they are asked for; keeps which images were read and which failed."
-    def __init__(self, images, source: ImageSource, plan: Plan, crop: int, seed: int, device: torch.device, progress):
-        self.images, self.source, self.plan, self.crop = images, source, plan, crop
-        self.seed, self.device, self.progress = seed, device, progress
+    def __init__(self, images, source: ImageSource, classifier: Classifier, plan: Plan, seed: int, progress):
+        self.images, self.source, self.classifier, self.plan = images, source, classifier, plan
+        self.seed, self.progress = seed, progress
         self.read: list[int] = []
         self.failed: dict[str, str] = {}
 
@@ -76,8 +75,7 @@ class _Slice:
             if image is None: self.failed[name] = reason
             else:
                 self.read.append(number)
-                boxes = self.plan.boxes(*image.shape[:2], self.crop, name, self.seed)
-                yield cut(image.to(self.device, non_blocking=True), boxes, self.crop)
+                yield plan_crops(self.classifier, image, self.plan, name, self.seed)
             if self.progress is not None: self.progress.update()
 
 # %% ../nbs/21_evaluate.ipynb #85c58a37
@@ -154,11 +152,11 @@ def evaluate_parts(
     on_gpu = chosen.type == "cuda"
     if not on_gpu: keep_freed_memory()
     workers = (min(16, os.cpu_count() or 1) if on_gpu else 2) if workers is None else workers
-    classifier.to(chosen, memory_format=torch.channels_last)
+    classifier.to(chosen).to(memory_format=torch.channels_last)
     images = iter(_loader(source, list(chain.from_iterable(parts)), classifier, workers, on_gpu))
     for numbers in parts:
         with torch.inference_mode():
-            part = _Slice(islice(images, len(numbers)), source, plan, classifier.preprocessing.crop, seed, chosen, progress)
+            part = _Slice(islice(images, len(numbers)), source, classifier, plan, seed, progress)
             outputs = forward_crops(classifier, part, batch_size or (256 if on_gpu else 16), with_features, dtype)
             done = _make_part(average(plan, *outputs, classifier.head), part.read, part.failed, source, plan)
         yield done

@@ -6,12 +6,11 @@
 __all__ = ['MAX_PIXELS', 'ImageSource', 'class_numbers', 'read_class_folders', 'read_labels', 'open_source', 'demo_source',
            'imagenet_names', 'decode', 'failure_reason', 'ImageDataset']
 
-# %% ../nbs/11_images.ipynb #982e55f3
+# %% ../nbs/11_images.ipynb #deed2013
 import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from timm.data.readers.reader_image_folder import find_images_and_targets
 
 from .crops import resize
 from .geometry import InputError, resized_size
+from .models import package_folder
 
 # %% ../nbs/11_images.ipynb #d423435a
 @dataclass(frozen=True, eq=False)
@@ -124,12 +124,10 @@ def open_source(
         raise InputError(f"labels {Path(str(labels)).name}: none of its {len(source)} files is in {root} (first: {source.names[0]!r})")
     return source
 
-# %% ../nbs/11_images.ipynb #735fab36
+# %% ../nbs/11_images.ipynb #f1bb2651
 def demo_source() -> ImageSource: # 20 photographs, labelled
     "The ImageNet photographs that the package foolbox ships; their labels stand in their names."
-    spec = find_spec("foolbox")
-    if spec is None: raise InputError("the demo's photographs are not installed; run: pip install 'mid_nbdev[demo]'")
-    root = Path(spec.submodule_search_locations[0]) / "data"
+    root = package_folder("foolbox", "foolbox==3.3.4") / "data"
     labelled = [(path.name, int(path.stem.split("_")[2])) for path in root.glob("imagenet_*.jpg")]
     return replace(_sorted_source(root, labelled), title="foolbox's photographs")
 
@@ -138,8 +136,8 @@ def imagenet_names() -> list[str]: # 1,000 names, by class number
     info = ImageNetInfo()
     return [info.index_to_description(number) for number in range(info.num_classes())]
 
-# %% ../nbs/11_images.ipynb #66a55e0b
-MAX_PIXELS = 2 * Image.MAX_IMAGE_PIXELS # where Pillow calls a file a decompression bomb: 178,956,970
+# %% ../nbs/11_images.ipynb #ea75c8c9
+MAX_PIXELS = 178_956_970 # where Pillow calls a file a decompression bomb
 
 def decode(
     file, # path or binary file

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PACKAGED', 'Preprocessing', 'timm_preprocessing', 'torchvision_preprocessing', 'head_modules', 'Classifier',
-           'NetworkName', 'parse_name', 'read_checkpoint', 'fill', 'packaged_weights', 'load_classifier',
-           'weights_hash']
+           'NetworkName', 'parse_name', 'read_checkpoint', 'fill', 'package_folder', 'packaged_weights',
+           'load_classifier', 'weights_hash']
 
 # %% ../nbs/10_models.ipynb #7805876b
 import copy
@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -80,7 +81,7 @@ def _without(
     copied = copy.copy(network)
     copied._modules = dict(network._modules)
     first, _, rest = path.partition(".")
-    copied._modules[first] = _without(copied._modules[first], rest) if rest else nn.Identity()
+    copied._modules[first] = _without(copied.get_submodule(first), rest) if rest else nn.Identity()
     return copied
 
 # %% ../nbs/10_models.ipynb #020464d4
@@ -233,16 +234,23 @@ def fill(
     network.load_state_dict(state)
     return network
 
-# %% ../nbs/10_models.ipynb #82344493
+# %% ../nbs/10_models.ipynb #d671e554
+def package_folder(
+    module: str, # a package's import name
+    install: str, # what to pip install if it is not there
+) -> Path: # where its files lie
+    "Folder of an installed package, without importing it. Raises `InputError` saying what to install."
+    spec = find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"the package {module} is not installed; run: pip install {install}")
+    return Path(spec.submodule_search_locations[0])
+
 def packaged_weights(
     name: str, # one of `PACKAGED`
 ) -> Path: # the weights' file
     "Weights that come as a package from PyPI (Apache-2.0, converted from TensorFlow)."
     module = PACKAGED[name][0]
-    spec = find_spec(module)
-    if spec is None:
-        raise InputError(f"{name}: its weights are not installed; run: pip install {module.replace('_', '-')}")
-    return next(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
+    return next(package_folder(module, module.replace("_", "-")).glob("models/*.pth"))
 
 # %% ../nbs/10_models.ipynb #80b85157
 def _create(
@@ -250,13 +258,13 @@ def _create(
     pretrained: bool, # load the library's weights?
 ) -> tuple[nn.Module, Preprocessing, str]: # network, its preprocessing, its full name
     "The network of a library."
-    arguments = dict(parsed.arguments)
+    arguments: dict[str, Any] = dict(parsed.arguments)
     if parsed.library == "packaged":
         network = timm.create_model(PACKAGED[parsed.architecture][1])
         return network, timm_preprocessing(network), parsed.architecture
     if parsed.library == "timm":
         network = timm.create_model(f"{parsed.architecture}.{parsed.tag}".rstrip("."), pretrained=pretrained, **arguments)
-        tag = network.pretrained_cfg.get("tag") or parsed.tag
+        tag = getattr(network, "pretrained_cfg").get("tag") or parsed.tag
         return network, timm_preprocessing(network), f"timm/{parsed.architecture}.{tag}".rstrip(".")
     weights = torchvision.models.get_model_weights(parsed.architecture)[parsed.tag or "DEFAULT"]
     network = torchvision.models.get_model(parsed.architecture, weights=weights if pretrained else None, **arguments)

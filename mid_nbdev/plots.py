@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .average import as_pil, average, forward_crops, image_key
-from .crops import cut, resize
+from .average import as_pil, average, forward_crops, image_key, plan_crops
+from .crops import resize
 from .models import Classifier
 from .recipes import Plan, make_plan
 
@@ -58,10 +58,10 @@ def crop_outputs(
 ) -> tuple[torch.Tensor, np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]: # resized image, boxes, crops, crops' probabilities, averaged probabilities (recipes, classes)
     "Everything a figure about one image needs, from one forward pass."
     picture, expected = as_pil(image), classifier.preprocessing
-    resized = resize(picture, expected.resize_to, expected.interpolation)
-    boxes = plan.boxes(*resized.shape[:2], expected.crop, image_key(picture) if key is None else key, seed)
-    device = next(classifier.parameters()).device
-    crops = cut(resized.to(device), boxes, expected.crop)
+    resized, name = resize(picture, expected.resize_to, expected.interpolation), image_key(picture) if key is None else key
+    height, width = resized.shape[:2]
+    boxes = plan.boxes(height, width, expected.crop, name, seed)
+    crops = plan_crops(classifier, resized, plan, name, seed)
     with torch.no_grad():
         features, logits = forward_crops(classifier, [crops], 16, bool(plan.rows("feature")))
         averaged = average(plan, features, logits, classifier.head)[0]
@@ -89,7 +89,7 @@ def plot_opinions(
     columns = min(5, len(plan.crops))
     lines = -(-len(plan.crops) // columns)
     figure = plt.figure(figsize=(5 + 1.5 * columns, max(3.8, 1.7 * lines + 0.2)), layout="constrained")
-    photo, grid = figure.subfigures(1, 2, width_ratios=[4, 1.5 * columns])
+    photo, grid = figure.subfigures(1, 2, squeeze=False, width_ratios=[4, 1.5 * columns])[0]
     axis = photo.subplots()
     draw_boxes(axis, resized, plan, boxes, classifier.preprocessing.crop)
     told = [f"{recipe}: {_opinion(line, class_names)[1]}, {class_names[label].split(',')[0]} {float(line[label]):.0%}"
@@ -107,15 +107,14 @@ def plot_opinions(
         for spine in cell.spines.values(): spine.set(visible=True, linewidth=2.5, color=COLORS["CC" if (kind, number) == ("FC", 4) else kind])
     return figure
 
-# %% ../nbs/32_plots.ipynb #e4d2a0d9
+# %% ../nbs/32_plots.ipynb #20ec9225
 def plot_gains(
     table: pd.DataFrame, # from `mid_nbdev.stats.report`, with a baseline
     title: str = "", # title
-    axis: Axes | None = None, # where; a new figure if not given
 ) -> Figure: # the figure
     "Every recipe's top-1 gain over the baseline, with its paired interval."
     lines = table.dropna(subset=["gain"]).iloc[::-1]
-    if axis is None: _, axis = plt.subplots(figsize=(6, 0.8 + 0.22 * len(lines)), layout="constrained")
+    figure, axis = plt.subplots(figsize=(6, 0.8 + 0.22 * len(lines)), layout="constrained")
     levels = [recipe.partition("@")[2] or "softmax" for recipe in lines["recipe"]]
     palette = {"softmax": COLORS["RC"], "logit": COLORS["MRC"], "feature": COLORS["FC"]}
     axis.axvline(0, color="black", linewidth=1)
@@ -126,4 +125,4 @@ def plot_gains(
     axis.set_ylim(-0.7, len(lines) - 0.3)
     axis.set(xlabel="top-1 gain over the baseline, points (paired 95 % interval)", title=title)
     axis.grid(axis="y", visible=False)
-    return axis.figure
+    return figure

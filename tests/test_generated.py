@@ -1,0 +1,23 @@
+"What is generated is what the notebooks give, and a stale file is found."
+
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from generate import stale  # noqa: E402
+
+
+def test_modules_and_readme_are_in_sync():
+    assert stale(ROOT) == []
+
+
+def test_a_stale_module_is_found(tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(".git", "*.egg-info", "runs"))
+    with open(copy / "mid_nbdev" / "crops.py", "a") as module:
+        module.write("\nextra = 1\n")
+    (copy / "README.md").write_text("edited by hand")
+    assert stale(copy) == ["README.md", "mid_nbdev/crops.py"]

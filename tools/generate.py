@@ -1,0 +1,63 @@
+"""Write what is generated from the notebooks: clean notebooks, the package's modules and README.md.
+
+`python tools/generate.py` writes in place; with `--check` a copy is written instead, and files that differ are named.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbconvert import MarkdownExporter
+
+ROOT = Path(__file__).resolve().parent.parent
+GENERATED = ("README.md", "mid_nbdev/*.py", "nbs/**/*.ipynb")
+
+
+def write_readme(root: Path) -> None:
+    "README.md from nbs/index.ipynb, with links that hold from the top of the repository."
+    notebook = nbformat.read(root / "nbs" / "index.ipynb", as_version=4)
+    shown = [cell for cell in notebook.cells if not re.match(r"#\|\s*hide", cell.source)]
+    for cell in shown:
+        cell.source = re.sub(r"^#\|.*\n", "", cell.source, flags=re.MULTILINE)
+    notebook.cells = shown
+    text, _ = MarkdownExporter().from_notebook_node(notebook)
+    text = re.sub(r"\]\((?!https?:|#)([^)]+)\)", r"](nbs/\1)", text)
+    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    (root / "README.md").write_text(f"<!-- Generated from nbs/index.ipynb: edit it there. -->\n{text}", encoding="utf-8")
+
+
+def generate(root: Path) -> None:
+    "Clean the notebooks, export the modules, write README.md."
+    for tool in ("nbdev_clean", "nbdev_export"):
+        subprocess.run([Path(sys.executable).with_name(tool)], cwd=root, check=True)
+    write_readme(root)
+
+
+def stale(root: Path) -> list[str]:
+    "Generated files that are not what the notebooks give."
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy"
+        left_out = shutil.ignore_patterns(".git", "*.egg-info", "__pycache__", ".*_cache", ".ipynb_checkpoints", "runs")
+        shutil.copytree(root, copy, symlinks=True, ignore=left_out)
+        (copy / "README.md").unlink()
+        for module in (copy / "mid_nbdev").glob("*.py"):
+            if module.name != "__init__.py":
+                module.unlink()
+        generate(copy)
+        names = {path.relative_to(base).as_posix() for base in (root, copy) for glob in GENERATED for path in base.glob(glob)}
+        names = {name for name in names if ".ipynb_checkpoints" not in name}
+        read = {base: {name: (base / name).read_bytes() if (base / name).exists() else None for name in names} for base in (root, copy)}
+        return sorted(name for name in names if read[root][name] != read[copy][name])
+
+
+if __name__ == "__main__":
+    if "--check" not in sys.argv:
+        generate(ROOT)
+    elif different := stale(ROOT):
+        sys.exit(f"not in sync with the notebooks, run `python tools/generate.py`: {', '.join(different)}")
+    else:
+        print("modules, README and notebooks are in sync")
