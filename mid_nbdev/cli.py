@@ -46,25 +46,27 @@ def command(function):
     guarded.__signature__ = inspect.Signature([described(p) for p in parameters.values()])
     return app.command()(guarded)
 
-# %% ../nbs/40_cli.ipynb #c97e79ab
+# %% ../nbs/40_cli.ipynb #12beae28
 def _print_table(
     table, # data frame of text
     markdown: bool = False, # as Markdown instead of with lines drawn
+    width: int | None = None, # columns there are; the terminal's, or no limit in a pipe, if not given
 ) -> None:
-    "Print a table, without the columns that the terminal has no room for."
+    "Print a table, without the columns that there is no room for."
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=None if sys.stdout.isatty() else 10_000)
+    unlimited = Console(width=10_000)
+    room = width or (Console().width if sys.stdout.isatty() and not markdown else unlimited.width)
     def drawn(columns):
         made = Table(box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
         for column in columns: made.add_column(column, no_wrap=True, justify="left" if column in table.columns[:1] else "right")
         for line in table[columns].itertuples(index=False): made.add_row(*map(str, line))
         return made
     shown = list(table.columns)
-    while not markdown and len(shown) > 3 and console.measure(drawn(shown)).maximum > console.width: shown.pop()
-    console.print(drawn(shown))
+    while len(shown) > 1 and unlimited.measure(drawn(shown)).maximum > room: shown.pop()
+    unlimited.print(drawn(shown))
     if left_out := list(table.columns[len(shown):]): _say(f"no room for: {', '.join(left_out)} (see --format csv)")
 
 # %% ../nbs/40_cli.ipynb #616a579c

@@ -171,7 +171,12 @@ def _known(library: str) -> list[str]:
     "Architectures of a library."
     return timm.list_models() if library == "timm" else torchvision.models.list_models(module=torchvision.models)
 
-# %% ../nbs/10_models.ipynb #764db520
+# %% ../nbs/10_models.ipynb #90c33c7f
+def _tags(library: str, architecture: str) -> list[str]:
+    "Names of the weights that a library has for an architecture."
+    if library == "torchvision": return [weights.name for weights in torchvision.models.get_model_weights(architecture)]
+    return [name.partition(".")[2] for name in timm.list_models(f"{architecture}.*", pretrained=True)]
+
 def _literal(text: str):
     "A Python literal, or the text itself."
     try: return literal_eval(text)
@@ -194,6 +199,8 @@ def parse_name(
         close = get_close_matches(architecture, _known(library), 3, 0.5) if library in ("timm", "torchvision") else []
         hint = f"; did you mean {' or '.join(f'{library}/{match}' for match in close)}?" if close else ""
         raise InputError(f"no network {name!r}; expected timm/NAME or torchvision/NAME{hint}")
+    tags = _tags(library, architecture)
+    if tag and tag not in tags: raise InputError(f"network {name!r}: no weights {tag!r}; there are {', '.join(tags) or 'none'}")
     if not all("=" in pair for pair in pairs): raise InputError(f"network {name!r}: after a comma expected argument=value")
     arguments = tuple((key.strip(), _literal(value)) for key, _, value in (pair.partition("=") for pair in pairs))
     return NetworkName(library, architecture, tag, arguments)

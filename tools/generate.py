@@ -20,11 +20,13 @@ GENERATED = ("README.md", "mid_nbdev/*.py", "nbs/**/*.ipynb")
 def write_readme(root: Path) -> None:
     "README.md from nbs/index.ipynb, with links that hold from the top of the repository."
     notebook = nbformat.read(root / "nbs" / "index.ipynb", as_version=4)
-    shown = [cell for cell in notebook.cells if not re.match(r"#\|\s*hide", cell.source)]
-    for cell in shown:
-        cell.source = re.sub(r"^#\|.*\n", "", cell.source, flags=re.MULTILINE)
-    notebook.cells = shown
+    notebook.metadata.language_info = {"name": "python"}
+    notebook.cells = [cell for cell in notebook.cells if not re.match(r"#\|\s*hide", cell.source)]
+    for cell in notebook.cells:
+        echo = not re.match(r"#\|\s*echo:\s*false", cell.source)
+        cell.source = re.sub(r"^#\|.*\n", "", cell.source, flags=re.MULTILINE) if echo else ""
     text, _ = MarkdownExporter().from_notebook_node(notebook)
+    text = re.sub(r"```python\s*```\n", "", text)
     text = re.sub(r"\]\((?!https?:|#)([^)]+)\)", r"](nbs/\1)", text)
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     (root / "README.md").write_text(f"<!-- Generated from nbs/index.ipynb: edit it there. -->\n{text}", encoding="utf-8")
