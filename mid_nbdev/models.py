@@ -297,6 +297,7 @@ def load_classifier(
         fill(network, read_checkpoint(packaged_weights(name)), f"package of {name}", in_order=True)
     options = "".join(f",{key}={value}" for key, value in parsed.arguments)
     full = (full if checkpoint is None else f"{parsed.library}/{parsed.architecture}") + options
+    if checkpoint is None and parsed.library != "packaged" and not pretrained: full += " (random weights)"
     return Classifier(network, replace(stated, **preprocessing), full)
 
 # %% ../nbs/10_models.ipynb #200bc648
