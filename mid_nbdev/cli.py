@@ -60,23 +60,21 @@ def _print_table(
 
     unlimited = Console(width=10_000)
     room = width or (Console().width if sys.stdout.isatty() and not markdown else unlimited.width)
+    def styled(text):
+        pieces = [text] if markdown else text.split("**")
+        return Text.assemble(*((piece, "bold" if number % 2 else "") for number, piece in enumerate(pieces)))
+
     def drawn(columns):
         made = Table(box=box.MARKDOWN if markdown else box.SIMPLE_HEAD)
         for column in columns: made.add_column(column, no_wrap=True, justify="left" if column in table.columns[:1] else "right")
-        for line in table[columns].itertuples(index=False): made.add_row(*(Text(str(value)) for value in line))
+        for line in table[columns].itertuples(index=False): made.add_row(*(styled(str(value)) for value in line))
         return made
     shown = list(table.columns)
     while len(shown) > 1 and unlimited.measure(drawn(shown)).maximum > room: shown.pop()
     unlimited.print(drawn(shown))
     if left_out := list(table.columns[len(shown):]): _say(f"no room for: {', '.join(left_out)} (see --format csv)")
 
-# %% ../nbs/40_cli.ipynb #616a579c
-def _telling_image(rows) -> str:
-    "The image that shows the point: center wrong and average right if there is one, else where the average helps most."
-    center, average = (rows[rows["recipe"] == recipe].set_index("image") for recipe in ("CC", "20RC"))
-    gain = average["p_true"] - center["p_true"] + 2 * ((center["rank"] > 0) & (average["rank"] == 0))
-    return gain.idxmax()
-
+# %% ../nbs/40_cli.ipynb #31b91b14
 @command
 def demo(
     *,
@@ -87,7 +85,7 @@ def demo(
 
     from mid_nbdev.images import demo_source, imagenet_names
     from mid_nbdev.models import load_classifier
-    from mid_nbdev.plots import plot_gains, plot_opinions, use_style
+    from mid_nbdev.plots import corrected_images, plot_gains, plot_opinions, use_style
     from mid_nbdev.runs import evaluate_run
     from mid_nbdev.stats import report
 
@@ -95,7 +93,7 @@ def demo(
     run = evaluate_run(classifier, source, "demo", out / "run")
     _show([run], "CC", "table")
     use_style()
-    table, name = report(run.rows()), _telling_image(run.rows())
+    table, name = report(run.rows()), corrected_images(run.rows())["image"][0]
     table.to_csv(out / "report.csv", index=False)
     label = int(source.labels[source.names.index(name)])
     plot_opinions(classifier, Image.open(source.root / name), label, imagenet_names(), "CC,5FC,10RC", key=name).savefig(out / "crops.png")
@@ -133,7 +131,7 @@ def evaluate(
     data: Path, # folder of class folders, or a flat folder with --labels
     labels: Path | None = None, # CSV with the columns file (relative to the folder) and label (class number)
     checkpoint: Path | None = None, # .safetensors or .pth file of weights to use instead of the library's
-    recipes: str = "CC,20RC", # recipes, or sets: demo, table_1 … table_8, figure_3, figure_7
+    recipes: str = "CC,20RC", # recipes, or sets: demo, table_1 … table_8, figure_3, figure_7, curves
     out: Path | None = None, # run folder, new or to be resumed (runs/MODEL-DATA)
     seed: int = 0, # seed of the random crops
     batch_size: int | None = None, # crops a forward pass (16 on a CPU, 256 on a GPU)

@@ -55,7 +55,7 @@ def table(
     found = find_runs(runs) if runs else {}
     reports = {name: report(rows) for name, run in found.items() if len(rows := run.rows())}
     markdown = format == "markdown"
-    text = table_text(number, reports, "**{}**" if markdown else "{}", "<br>" if markdown else "\n")
+    text = table_text(number, reports, "**{}**", "<br>" if markdown else "\n")
     _print_rows(table_cells(number, reports), format, text)
 
 # %% ../nbs/41_cli_paper.ipynb #e07d185c
@@ -109,9 +109,8 @@ def reproduce(
     from dataclasses import replace
 
     from mid_nbdev.images import open_source
-    from mid_nbdev.paper import paper_classifier, table_networks
+    from mid_nbdev.paper import reproduce_table, table_networks
     from mid_nbdev.recipes import make_plan
-    from mid_nbdev.runs import evaluate_run
 
     names, plan = table_networks(number), make_plan(f"table_{number}")
     if networks is not None:
@@ -121,19 +120,11 @@ def reproduce(
     source = open_source(data, labels)
     if dry_run: source = replace(source, names=source.names[:8], labels=source.labels[:8])
     _say(_estimate(names, len(source), len(plan.crops), device))
-    skipped = []
-    for name in names:
-        _say(name)
-        try:
-            classifier = paper_classifier(name, pretrained=not dry_run)
-            evaluate_run(classifier, source, plan, out / name, seed=seed, dtype=dtype, batch_size=batch_size, workers=workers, device=device)
-        except InputError as error: skipped.append(f"{name}: {error}")
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error).lower(): raise
-            skipped.append(f"{name}: not enough memory; try a smaller --batch-size")
+    skipped = reproduce_table(number, source, out, names, pretrained=not dry_run, seed=seed, dtype=dtype, batch_size=batch_size,
+                              workers=workers, device=device)
     if dry_run: typer.echo(f"dry run: {len(names) - len(skipped)} of {len(names)} networks went through; random weights, so no figure of theirs is shown")
     else: typer.echo(f"{len(names) - len(skipped)} of {len(names)} networks are there; next: mid table {number} --runs {out}")
-    for line in skipped: _say(f"skipped {line}")
+    for name, reason in skipped.items(): _say(f"skipped {name}: {reason}")
     if skipped: raise typer.Exit(1)
 
 # %% ../nbs/41_cli_paper.ipynb #e30fcfe6

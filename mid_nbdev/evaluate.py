@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from .average import DTYPES, average, forward_crops, plan_crops
 from .geometry import InputError
-from .images import ImageDataset, ImageSource
+from .images import ImageDataset, ImageSource, crop_key
 from .models import Classifier
 from .recipes import Plan, Recipe, make_plan
 
@@ -75,7 +75,7 @@ class _Slice:
             if image is None: self.failed[name] = reason
             else:
                 self.read.append(number)
-                yield plan_crops(self.classifier, image, self.plan, name, self.seed)
+                yield plan_crops(self.classifier, image, self.plan, crop_key(name), self.seed)
             if self.progress is not None: self.progress.update()
 
 # %% ../nbs/21_evaluate.ipynb #85c58a37

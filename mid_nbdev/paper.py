@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['paper_figures', 'paper_networks', 'arithmetic_faults', 'blank_cells', 'network_entry', 'paper_classifier',
-           'weights_here', 'crop_flops', 'find_runs', 'table_networks', 'table_cells', 'table_text']
+           'weights_here', 'crop_flops', 'find_runs', 'table_networks', 'table_cells', 'table_text', 'table_html',
+           'reproduce_table']
 
-# %% ../nbs/31_paper.ipynb #2fbd1b9f
+# %% ../nbs/31_paper.ipynb #d00355d1
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import timm
@@ -19,9 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model_weights
 
 from .geometry import InputError
+from .images import ImageSource
 from .models import Classifier, load_classifier, parse_name
 from .recipes import RECIPE_SETS, parse_recipes
-from .runs import Run
+from .runs import Run, evaluate_run
 from .stats import report
 
 # %% ../nbs/31_paper.ipynb #b447495f
@@ -85,7 +88,7 @@ def weights_here(
     parsed = parse_name(network_entry(name)["model"])
     hub = Path(torch.hub.get_dir()) / "checkpoints"
     if parsed.library == "torchvision": return (hub / Path(get_model_weights(parsed.architecture)[parsed.tag].url).name).exists()
-    config = timm.get_pretrained_cfg(f"{parsed.architecture}.{parsed.tag}")
+    config: Any = timm.get_pretrained_cfg(f"{parsed.architecture}.{parsed.tag}")
     cached = [try_to_load_from_cache(config.hf_hub_id, file) for file in ("model.safetensors", "pytorch_model.bin")] if config.hf_hub_id else []
     return any(isinstance(path, str) for path in cached) or bool(config.url and (hub / Path(config.url).name).exists())
 
@@ -184,3 +187,31 @@ def table_text(
         rows.append({"approach": approach, "training": mark, **{
             networks.loc[cell["network"], "paper_name"]: _cell_text(cell, best[cell["network"]], bold, newline) for _, cell in row.iterrows()}})
     return pd.DataFrame(rows)
+
+# %% ../nbs/31_paper.ipynb #100ec323
+def table_html(
+    number: int, # of the table, 1 to 8
+    reports: dict[str, pd.DataFrame] | None = None, # reports of own runs, by the paper's name of the network
+) -> str: # HTML
+    "A table of the paper for a notebook: best figures bold, measured under published."
+    text = table_text(number, reports, "<b>{}</b>", "<br>").rename(columns={"approach": "Approach", "training": "Custom training"})
+    return text.to_html(escape=False, index=False, border=0)
+
+# %% ../nbs/31_paper.ipynb #70baf88c
+def reproduce_table(
+    number: int, # of the table, 1 to 8
+    source: ImageSource, # labelled images, as ImageNet's validation split
+    folder: str | Path, # folder for the run folders
+    networks: list[str] | None = None, # some of the table's networks; all if not given
+    pretrained: bool = True, # load the weights? without, the runs only show that everything fits
+    **options, # seed, dtype, batch_size, workers, device: as `evaluate_run`
+) -> dict[str, str]: # why each skipped network was skipped, by its name in the paper
+    "Run all rows of a table in one pass a network."
+    skipped = {}
+    for name in networks or table_networks(number):
+        try: evaluate_run(paper_classifier(name, pretrained), source, f"table_{number}", Path(folder) / name, **options)
+        except InputError as error: skipped[name] = str(error)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error).lower(): raise
+            skipped[name] = "not enough memory; try a smaller batch size"
+    return skipped

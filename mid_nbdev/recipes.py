@@ -25,25 +25,25 @@ MAX_CROPS = 10_000
 @dataclass(frozen=True)
 class Recipe:
     "Which crops of an image are averaged, and at which level."
-    counts: tuple[tuple[str, int], ...] # (kind, how many) in the order of `KINDS`
+    parts: tuple[tuple[str, int, int], ...] # (kind, how many, number of the first) in the order of `KINDS`
     level: str = "softmax" # "feature", "logit" or "softmax"
 
     def __str__(self) -> str:
-        parts = "+".join(kind if kind == "CC" else f"{count}{kind}" for kind, count in self.counts)
-        return parts if self.level == "softmax" else f"{parts}@{self.level}"
+        texts = [kind if kind == "CC" else f"{count}{kind}{f'#{first}' if first else ''}" for kind, count, first in self.parts]
+        return "+".join(texts) if self.level == "softmax" else f"{'+'.join(texts)}@{self.level}"
 
     @property
     def crops(self) -> int:
         "How many crops the average is taken over."
-        return sum(count for _, count in self.counts)
+        return sum(count for _, count, _ in self.parts)
 
-# %% ../nbs/02_recipes.ipynb #7677643d
+# %% ../nbs/02_recipes.ipynb #1a5106d7
 def _parse_part(
     part: str, # as "10RC"
     text: str, # the whole recipe, for the message
-) -> tuple[str, int]: # kind and count
+) -> tuple[str, int, int]: # kind, count, number of the first crop
     "One part of a recipe."
-    found = re.fullmatch(r"([0-9]*)([A-Z]+)", part, re.ASCII)
+    found = re.fullmatch(r"([0-9]*)([A-Z]+)(?:#([0-9]{1,6}))?", part, re.ASCII)
     if not found or found[2] not in KINDS:
         raise InputError(f"recipe {text!r}: {part!r} is no part of a recipe; expected CC, 5FC, 5MFC, 20RC or 20MRC")
     kind, count = found[2], int(found[1][:6] or (1 if found[2] == "CC" else 0))
@@ -53,7 +53,8 @@ def _parse_part(
         raise InputError(f"recipe {text!r}: {name} come in 5, not {found[1] or 'without a number'}; write 5{kind}")
     if not 1 <= count <= MAX_CROPS:
         raise InputError(f"recipe {text!r}: {part!r} needs a number of crops from 1 to {MAX_CROPS:,}, as 20{kind}")
-    return kind, count
+    if found[3] and kind not in ("RC", "MRC"): raise InputError(f"recipe {text!r}: only random crops have other draws, not {part!r}")
+    return kind, count, int(found[3] or 0)
 
 # %% ../nbs/02_recipes.ipynb #02de5b80
 def parse_recipe(
@@ -65,10 +66,10 @@ def parse_recipe(
     level = level.lower() if at else "softmax"
     if level not in LEVELS:
         raise InputError(f"recipe {text!r}: no level {level!r}; expected @feature, @logit or @softmax")
-    counts = [_parse_part(part, text) for part in parts.upper().split("+")]
-    twice = [kind for kind, times in Counter(kind for kind, _ in counts).items() if times > 1]
+    read = [_parse_part(part, text) for part in parts.upper().split("+")]
+    twice = [kind for kind, times in Counter(kind for kind, _, _ in read).items() if times > 1]
     if twice: raise InputError(f"recipe {text!r}: {twice[0]} is named twice; add the numbers up")
-    return Recipe(tuple(sorted(counts, key=lambda part: KINDS.index(part[0]))), level)
+    return Recipe(tuple(sorted(read, key=lambda part: KINDS.index(part[0]))), level)
 
 # %% ../nbs/02_recipes.ipynb #a4d82338
 def _cross(
@@ -84,6 +85,7 @@ _FIXED = _cross(_PAPER_LEVELS, "5FC", "5FC+5MFC")
 _RANDOM = _cross(_PAPER_LEVELS, "10RC", "20RC")
 _MIXED = [f"5FC+{n}RC" for n in (5, 10, 15, 20)] + [f"5FC+5MFC+{pair}" for pair in _PAIRS]
 _CURVES = [f"{prefix}{n}RC" for n in range(1, 31) for prefix in ("", "CC+")]
+_DRAWS = [f"{curve}#{30 * draw}" for draw in range(10) for curve in _CURVES]
 
 RECIPE_SETS: dict[str, tuple[str, ...]] = {
     "demo": ("CC", *_cross(("softmax", "logit", "feature"), "5FC", "5FC+5MFC", "10RC", "20RC", "10RC+10MRC")),
@@ -91,6 +93,7 @@ RECIPE_SETS: dict[str, tuple[str, ...]] = {
     **{f"table_{number}": ("CC", *_RANDOM) for number in range(2, 8)},
     "table_8": ("CC", *_FIXED, *_cross(_PAPER_LEVELS, *_MIXED)),
     **{f"figure_{number}": ("CC", *_cross(_PAPER_LEVELS, *_CURVES)) for number in (3, 7)},
+    "curves": ("CC", *_DRAWS),
 }
 
 # %% ../nbs/02_recipes.ipynb #45b87c33
@@ -103,7 +106,7 @@ def parse_recipes(
     texts: list[str | Recipe] = []
     for entry in entries:
         name = entry.strip().lower() if isinstance(entry, str) else ""
-        if re.match(r"(table|figure|demo)", name) and name not in RECIPE_SETS:
+        if re.match(r"(table|figure|demo|curves)", name) and name not in RECIPE_SETS:
             raise InputError(f"no recipe set {name!r}; there are {', '.join(RECIPE_SETS)}")
         texts += RECIPE_SETS.get(name, (entry,))
     return tuple(dict.fromkeys(parse_recipe(text) for text in texts))
@@ -113,7 +116,7 @@ def _numbered_crops(
     recipe: Recipe, # recipe
 ) -> list[tuple[str, int]]: # (kind, number) of every crop averaged, with repetitions
     "The crops a recipe averages; the center crop is fixed crop number 4."
-    named = [[("FC", 4)] if kind == "CC" else [(kind, number) for number in range(count)] for kind, count in recipe.counts]
+    named = [[("FC", 4)] if kind == "CC" else [(kind, first + number) for number in range(count)] for kind, count, first in recipe.parts]
     return sum(named, [])
 
 @dataclass(frozen=True)

