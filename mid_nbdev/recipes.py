@@ -151,11 +151,10 @@ class Plan:
         seed: int = 0, # seed of the evaluation
     ) -> np.ndarray: # boxes (crops, 3)
         "The boxes of all crops of the plan for one image."
-        numbers = Counter({kind: 1 + max(n for k, n in self.crops if k == kind) for kind, _ in self.crops})
         fixed = fixed_boxes(height, width, crop)
-        pool = {"FC": fixed, "MFC": mirror(fixed),
-                "RC": random_boxes(height, width, crop, numbers["RC"], key, seed),
-                "MRC": random_boxes(height, width, crop, numbers["MRC"], key, seed, mirrored=True)}
+        drawn = {kind: random_boxes(height, width, crop, 1 + max([n for k, n in self.crops if k == kind], default=-1), key, seed, kind == "MRC")
+                 for kind in ("RC", "MRC")}
+        pool = {"FC": fixed, "MFC": mirror(fixed), **drawn}
         return np.stack([pool[kind][number] for kind, number in self.crops])
 
 # %% ../nbs/02_recipes.ipynb #5f47d74b
