@@ -238,7 +238,10 @@ def plot_curves(
     centers: dict[str, float], # top-1 of the center crop alone, percent, by network
 ) -> Figure: # the figure
     "Top-1 against the number of random crops, a panel a network."
-    figure, axes = plt.subplots(1, len(curves), figsize=(3.4 * len(curves), 2.9), layout="constrained", squeeze=False)
+    columns = min(3, len(curves))
+    lines = -(-len(curves) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(3.4 * columns, 2.7 * lines + 0.3), layout="constrained", squeeze=False)
+    for axis in axes.flat[len(curves):]: axis.axis("off")
     for axis, (network, points) in zip(axes.flat, curves.items()):
         axis.axhline(centers[network], color=COLORS["CC"], linewidth=1, linestyle="--", label="center crop alone")
         for center, color, label in ((False, COLORS["RC"], "n random crops"), (True, COLORS["FC"], "center and n random crops")):
@@ -250,7 +253,8 @@ def plot_curves(
             axis.annotate(f"meet at {place}", (place, without[place]), (place + 2, without.min() + 0.3 * np.ptp(without)),
                           fontsize=8, arrowprops={"arrowstyle": "->", "color": "black", "linewidth": 0.8})
         axis.set(title=network, xlabel="random crops averaged", ylabel="top-1, %")
-    axes.flat[0].legend(fontsize=7, loc="lower right")
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize=8, ncol=3, loc="outside lower center")
     return figure
 
 # %% ../nbs/32_plots.ipynb #f6f31a9d
