@@ -33,7 +33,7 @@ LEVEL_MARKERS = {"softmax": "o", "logit": "s", "feature": "D"}
 def use_style() -> None:
     "The house style: seaborn's white grid, small type, no frame on top and right."
     sns.set_theme(context="paper", style="whitegrid", rc={"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110,
-                  "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "savefig.bbox": "tight"})
+                  "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "savefig.bbox": "tight", "svg.hashsalt": "mid_nbdev"})
 
 # %% ../nbs/32_plots.ipynb #ee0b7a25
 def draw_boxes(
