@@ -158,9 +158,11 @@ def evaluate(
     expected = classifier.preprocessing
     _say(f"{classifier.name}: resize {expected.resize_to}, crop {expected.crop}, {expected.interpolation}\n{len(source)} images, "
          f"{len(plan.recipes)} recipes, {len(plan.crops)} crops an image: {len(source) * len(plan.crops):,} forwards")
+    if expected.crop > expected.resize_to: _say("note: the crop is larger than the resized image's shorter side; images are padded with black")
     run = evaluate_run(classifier, source, plan, folder, seed=seed, dtype=dtype, batch_size=batch_size, workers=workers, device=device)
-    _show([run], None, "table")
-    _say(f"run: {folder}\nagain, or as another format: mid report {folder} --format markdown")
+    if len(run.failed()) < len(source):
+        _show([run], None, "table")
+        _say(f"run: {folder}\nagain, or as another format: mid report {folder} --format markdown")
     _finish(run)
 
 # %% ../nbs/40_cli.ipynb #93034400

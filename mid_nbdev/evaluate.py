@@ -153,6 +153,7 @@ def evaluate_parts(
         raise InputError(f"labels from {source.labels.min()} to {source.labels.max()}: {classifier.name} has classes 0 to {classifier.num_classes - 1}")
     if dtype not in DTYPES: raise InputError(f"dtype {dtype!r}: expected {' or '.join(DTYPES)}")
     if batch_size is not None and batch_size < 1: raise InputError(f"batch size {batch_size}: expected 1 or more")
+    if workers is not None and workers < 0: raise InputError(f"workers {workers}: expected 0 (decode in this process) or more")
     on_gpu = chosen.type == "cuda"
     if not on_gpu: keep_freed_memory()
     if workers is None: workers = min(16 if on_gpu else 2, usable_cores())

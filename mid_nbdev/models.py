@@ -113,8 +113,11 @@ def split_network(
     seen: list[torch.Size] = []
     hook = network.get_submodule(paths[0]).register_forward_pre_hook(lambda _, x: seen.append(x[0].shape)) if paths else None
     probe = torch.rand(1, 3, crop, crop).to(next(network.parameters()))
-    logits = network(probe)
-    if hook: hook.remove()
+    try: logits = network(probe)
+    except Exception as error:
+        raise InputError(f"the network does not take crops of {crop}x{crop} pixels: {' '.join(str(error).split())[:150]}") from error
+    finally:
+        if hook: hook.remove()
     whole = Pieces(network, nn.Identity(), None, logits.shape[-1])
     if not seen: return whole._replace(error="it has no single classification head")
     if len(seen[0]) not in (2, 4) or math.prod(seen[0][2:]) > 1: return whole._replace(error="its classifier comes before its pooling")
@@ -221,8 +224,8 @@ def read_checkpoint(
     if not path.is_file(): raise InputError(f"checkpoint {path}: no such file")
     try: state = load_state_dict(str(path), weights_only=True)
     except Exception as error:
-        reason = str(error).split("\n")[0][:200]
-        raise InputError(f"checkpoint {path.name}: not a file of tensors that can be read safely ({reason})") from error
+        raise InputError(f"checkpoint {path.name}: not a file of tensors that can be read safely; expected .safetensors, or a .pth "
+                         f"that torch.load reads with weights_only=True ({type(error).__name__})") from error
     if not isinstance(state, dict) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"checkpoint {path.name}: expected a dictionary of tensors")
     return state
