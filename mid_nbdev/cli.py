@@ -33,7 +33,7 @@ def command(function):
     def guarded(*args, **kwargs):
         try: function(*args, **kwargs)
         except InputError as error: message, code = f"error: {error}", 2
-        except KeyboardInterrupt: message, code = "interrupted: what was finished is kept; the same command goes on from there", 130
+        except KeyboardInterrupt: message, code = "interrupted; an evaluation keeps what it finished, and the same command goes on from there", 130
         except OSError as error: message, code = f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", 2
         else: return
         _say(message)
