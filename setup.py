@@ -8,7 +8,7 @@ here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 settings = parser["DEFAULT"]
-demo, dev = settings["demo_requirements"].split(), settings["dev_requirements"].split()
+extras = {name: settings[f"{name}_requirements"].split() for name in ("demo", "cpu", "bench", "dev")}
 
 setup(
     name=settings["lib_name"],
@@ -25,7 +25,7 @@ setup(
     package_data={"mid_nbdev": ["py.typed", "data/*.csv"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require={"demo": demo, "dev": dev + demo},
+    extras_require=extras | {"dev": sum(extras.values(), [])},
     entry_points={
         "console_scripts": [settings["console_scripts"]],
         "nbdev": [f"{settings['lib_name']}={settings['lib_name']}._modidx:d"],

@@ -134,10 +134,11 @@ def evaluate(
     recipes: str = "CC,20RC", # recipes, or sets: demo, table_1 … table_8, figure_3, figure_7, curves
     out: Path | None = None, # run folder, new or to be resumed (runs/MODEL-DATA)
     seed: int = 0, # seed of the random crops
-    batch_size: int | None = None, # crops a forward pass (16 on a CPU, 256 on a GPU)
-    workers: int | None = None, # processes that decode images (2 for a CPU, up to 16 for a GPU)
+    engine: str = "auto", # eager, compile, openvino, onnxruntime, or auto: the fastest that is installed and agrees with PyTorch
+    dtype: str = "float32", # precision of the forward pass: float32, bfloat16, float16, or tf32 on a GPU
+    batch_size: int | None = None, # crops a forward pass (measured)
+    workers: int | None = None, # threads that decode images (one a core, at most 16)
     device: str | None = None, # cpu, cuda or cuda:N (a GPU where there is one)
-    dtype: str = "float32", # precision of the forward pass: float32 or bfloat16
     resize: int | None = None, # length of the shorter side before cropping, pixels (the library's)
     crop: int | None = None, # side of the crops, pixels (the library's)
     interpolation: str | None = None, # bilinear or bicubic (the library's)
@@ -159,7 +160,8 @@ def evaluate(
     _say(f"{classifier.name}: resize {expected.resize_to}, crop {expected.crop}, {expected.interpolation}\n{len(source)} images, "
          f"{len(plan.recipes)} recipes, {len(plan.crops)} crops an image: {len(source) * len(plan.crops):,} forwards")
     if expected.crop > expected.resize_to: _say("note: the crop is larger than the resized image's shorter side; images are padded with black")
-    run = evaluate_run(classifier, source, plan, folder, seed=seed, dtype=dtype, batch_size=batch_size, workers=workers, device=device)
+    run = evaluate_run(classifier, source, plan, folder, seed=seed, dtype=dtype, engine=engine, batch_size=batch_size, workers=workers,
+                       device=device, say=_say)
     if len(run.failed()) < len(source):
         _show([run], None, "table")
         _say(f"run: {folder}\nagain, or as another format: mid report {folder} --format markdown")

@@ -59,30 +59,15 @@ def table(
     _print_rows(table_cells(number, reports), format, text)
 
 # %% ../nbs/41_cli_paper.ipynb #e07d185c
-def _forward_rate(classifier, device: str | None) -> float:
-    "Crops a second of a classifier, from a few batches of noise."
-    import time
-
-    import torch
-
-    from mid_nbdev.evaluate import keep_freed_memory, pick_device
-
-    chosen, crop = pick_device(device), classifier.preprocessing.crop
-    keep_freed_memory()
-    noise = torch.rand(8, 3, crop, crop, device=chosen).contiguous(memory_format=torch.channels_last)
-    classifier = classifier.to(chosen).to(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        float(classifier(noise).sum())
-        start = time.perf_counter()
-        for _ in range(3): float(classifier(noise).sum())
-    return 24 / (time.perf_counter() - start)
-
 def _estimate(names: list[str], images: int, crops: int, device: str | None) -> str:
     "Forwards, operations and time of a table, in a sentence."
+    from mid_nbdev.calibrate import crop_rate
+    from mid_nbdev.engines import make_engine, pick_device
     from mid_nbdev.paper import crop_flops, paper_classifier
 
+    classifier, chosen = paper_classifier(names[0], pretrained=False), pick_device(device)
     operations = {name: crop_flops(name) for name in names}
-    rate = operations[names[0]] * _forward_rate(paper_classifier(names[0], pretrained=False), device)
+    rate = operations[names[0]] * crop_rate(make_engine(classifier, device=chosen), classifier.preprocessing.crop, chosen)
     total = images * crops * sum(operations.values())
     seconds = total / rate
     time = f"{seconds / 3600:,.1f} hours" if seconds > 5400 else f"{seconds / 60:,.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"

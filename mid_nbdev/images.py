@@ -4,13 +4,16 @@
 
 # %% auto #0
 __all__ = ['MAX_PIXELS', 'ImageSource', 'crop_key', 'class_numbers', 'read_class_folders', 'read_labels', 'read_imagenet_flat',
-           'open_source', 'demo_source', 'imagenet_names', 'decode', 'failure_reason', 'ImageDataset', 'image_shapes']
+           'open_source', 'demo_source', 'imagenet_names', 'decode', 'failure_reason', 'read_image', 'read_images',
+           'image_shapes']
 
 # %% ../nbs/11_images.ipynb #40566382
 import json
 import re
 import warnings
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
@@ -173,7 +176,7 @@ def decode(
     interpolation: str, # "bilinear" or "bicubic"
 ) -> torch.Tensor: # uint8 (height, width, 3)
     "Decode an image to RGB and resize it. Raises what Pillow raises, and `InputError` for a size out of bounds."
-    with warnings.catch_warnings(action="ignore"), Image.open(file) as image:
+    with Image.open(file) as image:
         height, width = resized_size(image.height, image.width, resize_to)
         if height * width > MAX_PIXELS:
             raise InputError(f"{image.width}x{image.height} pixels become {width}x{height} when resized; the limit is {MAX_PIXELS:,}")
@@ -189,16 +192,41 @@ def failure_reason(
     if isinstance(error, OSError) and error.strerror: return error.strerror.lower()
     return " ".join(str(error).split())[:200] or type(error).__name__
 
-class ImageDataset(torch.utils.data.Dataset):
-    "Decoded images by number: (number, uint8 image, \"\"), or (number, None, reason) if one cannot be read."
-    def __init__(self, source: ImageSource, resize_to: int, interpolation: str):
-        self.source, self.resize_to, self.interpolation = source, resize_to, interpolation
+# %% ../nbs/11_images.ipynb #3be3f8a1
+warnings.filterwarnings("ignore", module=r"PIL\.") # what a file's metadata lacks concerns nobody here, and filters cannot be set thread by thread
 
-    def __len__(self) -> int: return len(self.source)
+def read_image(
+    source: ImageSource, # images
+    number: int, # which
+    resize_to: int, # length of the shorter side afterwards, pixels
+    interpolation: str, # "bilinear" or "bicubic"
+    pinned: bool = False, # in page-locked memory, from where a GPU copies it without waiting?
+) -> tuple[int, torch.Tensor | None, str]: # (number, uint8 image, ""), or (number, None, reason) if it cannot be read
+    "One image of a source; never raises."
+    try: image = decode(source.root / source.names[number], resize_to, interpolation)
+    except Exception as error: return number, None, failure_reason(error)
+    return number, image.pin_memory() if pinned else image, ""
 
-    def __getitem__(self, number: int) -> tuple[int, torch.Tensor | None, str]:
-        try: return number, decode(self.source.root / self.source.names[number], self.resize_to, self.interpolation), ""
-        except Exception as error: return number, None, failure_reason(error)
+def read_images(
+    source: ImageSource, # images
+    numbers: Iterable[int], # which, in this order
+    resize_to: int, # length of the shorter side afterwards, pixels
+    interpolation: str, # "bilinear" or "bicubic"
+    workers: int = 2, # threads that decode; 0 decodes when asked for the next image
+    pinned: bool = False, # in page-locked memory?
+) -> Iterator[tuple[int, torch.Tensor | None, str]]: # as `read_image`
+    "Images in order, some read ahead by threads."
+    def read(number): return read_image(source, number, resize_to, interpolation, pinned)
+    if not workers:
+        yield from map(read, numbers)
+        return
+    pool, waiting = ThreadPoolExecutor(workers, "decode"), deque[Future]()
+    try:
+        for number in numbers:
+            waiting.append(pool.submit(read, number))
+            if len(waiting) > 8 * workers: yield waiting.popleft().result()
+        while waiting: yield waiting.popleft().result()
+    finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/11_images.ipynb #2376cb2b
 def image_shapes(
@@ -209,11 +237,10 @@ def image_shapes(
     if not Path(root).is_dir(): raise InputError(f"{root}: no such folder")
     found, _ = find_images_and_targets(str(root))
     lines, failed = [], {}
-    with warnings.catch_warnings(action="ignore"):
-        for name in sorted(Path(path).relative_to(root).as_posix() for path, _ in found):
-            try:
-                with Image.open(Path(root) / name) as image: width, height = image.size
-                lines.append((name, width, height, max(resized_size(height, width, resize_to))))
-            except Exception as error: failed[name] = failure_reason(error)
+    for name in sorted(Path(path).relative_to(root).as_posix() for path, _ in found):
+        try:
+            with Image.open(Path(root) / name) as image: width, height = image.size
+            lines.append((name, width, height, max(resized_size(height, width, resize_to))))
+        except Exception as error: failed[name] = failure_reason(error)
     if not lines: raise InputError(f"{root}: no image files under it whose size can be read")
     return pd.DataFrame(lines, columns=["image", "width", "height", "longer_side"]), failed

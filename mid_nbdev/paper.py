@@ -209,7 +209,7 @@ def reproduce_table(
     "Run all rows of a table in one pass a network."
     skipped = {}
     for name in networks or table_networks(number):
-        try: evaluate_run(paper_classifier(name, pretrained), source, f"table_{number}", Path(folder) / name, **options)
+        try: evaluate_run(paper_classifier(name, pretrained), source, f"table_{number}", Path(folder) / name, engine="auto", **options)
         except InputError as error: skipped[name] = str(error)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error).lower(): raise

@@ -21,8 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from .average import as_pil, average, forward_crops, image_key, plan_crops
-from .crops import resize
+from .average import as_pil, average, forward_crops, image_key
+from .crops import cut, resize
+from .engines import TorchEngine
 from .models import Classifier
 from .recipes import Plan, make_plan
 
@@ -65,11 +66,11 @@ def crop_outputs(
     resized, name = resize(picture, expected.resize_to, expected.interpolation), image_key(picture) if key is None else key
     height, width = resized.shape[:2]
     boxes = plan.boxes(height, width, expected.crop, name, seed)
-    crops = plan_crops(classifier, resized, plan, name, seed)
+    on_device = resized.to(next(classifier.parameters()).device)
     with torch.no_grad():
-        features, logits = forward_crops(classifier, [crops], 16, bool(plan.rows("feature")))
+        features, logits = forward_crops(TorchEngine(classifier), classifier, [(on_device, boxes)], bool(plan.rows("feature")))
         averaged = average(plan, features, logits, classifier.head)[0]
-    return resized, boxes, crops.cpu(), logits.softmax(-1).cpu(), averaged.cpu()
+    return resized, boxes, cut(resized, boxes, expected.crop), logits.softmax(-1).cpu(), averaged.cpu()
 
 def _opinion(probabilities: torch.Tensor, class_names: Sequence[str]) -> tuple[int, str]:
     "First class of one crop, and a line that says so."

@@ -8,7 +8,7 @@ __all__ = ['make_manifest', 'manifest_differences', 'Run', 'create_run', 'evalua
 # %% ../nbs/22_runs.ipynb #e085af59
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from .evaluate import Part, evaluate_parts, images_per_part, split_parts
+from .calibrate import load_engine
+from .engines import pick_device
+from .evaluate import Part, evaluate_parts, images_per_part, refuse_misfits, split_parts
 from .geometry import InputError
 from .images import ImageSource
 from .models import Classifier, weights_hash
@@ -31,8 +33,11 @@ def make_manifest(
     plan: Plan, # recipes
     seed: int, # seed of the random crops
     dtype: str, # precision of the forward pass
+    engine: str, # what computes it
+    batch_size: int | None, # crops a forward pass
 ) -> dict: # as it is written to manifest.json
     "Everything that decides a run's numbers."
+    libraries = ["mid_nbdev", "torch", "torchvision", "timm", "pillow", "numpy", *({"openvino", "onnxruntime"} & {engine})]
     return {
         "network": classifier.name,
         "weights": weights_hash(classifier),
@@ -40,9 +45,11 @@ def make_manifest(
         "recipes": [str(recipe) for recipe in plan.recipes],
         "seed": seed,
         "dtype": dtype,
+        "engine": engine,
+        "batch_size": batch_size,
         "data": {"name": source.title or source.root.resolve().name, "images": len(source), "fingerprint": source.fingerprint()},
         "images_per_part": images_per_part(plan),
-        "versions": {name: version(name) for name in ("mid_nbdev", "torch", "torchvision", "timm", "pillow", "numpy")},
+        "versions": {name: version(name) for name in libraries},
     }
 
 # %% ../nbs/22_runs.ipynb #b15fafef
@@ -58,9 +65,9 @@ def manifest_differences(
     old: dict, # a manifest
     new: dict, # another
 ) -> list[str]: # one line a setting that differs
-    "In which settings two manifests differ; the data's name is only a name."
+    "In which settings two manifests differ, but for the data's name and the batch size."
     first, second = _flat(old), _flat(new)
-    names = [name for name in {**first, **second} if name != "data.name" and first.get(name) != second.get(name)]
+    names = [name for name in {**first, **second} if name not in ("data.name", "batch_size") and first.get(name) != second.get(name)]
     short = lambda value: text if len(text := json.dumps(value)) < 60 else f"{text[:57]}..."
     return [f"{name}: the run has {short(first.get(name))}, now it is {short(second.get(name))}" for name in names]
 
@@ -162,16 +169,28 @@ def evaluate_run(
     recipes: str | Iterable[str | Recipe] | Plan, # recipes, evaluated in one pass
     folder: str | Path, # the run's folder, new or to be resumed
     seed: int = 0, # seed of the random crops
-    dtype: str = "float32", # precision of the forward pass: "float32" or "bfloat16"
-    **options, # batch_size, workers, device: as `evaluate_parts`
+    dtype: str = "float32", # precision of the forward pass, one of `DTYPES`
+    engine: str = "eager", # one of `ENGINES`, or "auto": the run's own, or the fastest for a new run
+    batch_size: int | None = None, # crops a forward pass; the run's own, or measured, if not given
+    device: str | None = None, # as "cuda:0"; a GPU if there is one
+    say: Callable[[str], None] = lambda text: None, # what gets told which engine was chosen
+    **options, # workers: as `evaluate_parts`
 ) -> Run: # the run, complete
     "Evaluate a source into a run folder, with a progress bar; parts that are there already are kept."
-    plan = make_plan(recipes)
-    run = create_run(folder, make_manifest(classifier, source, plan, seed, dtype))
+    plan, chosen = make_plan(recipes), pick_device(device)
+    refuse_misfits(classifier, source, plan, options.get("workers"))
+    before = Run.open(folder).manifest if (Path(folder) / "manifest.json").exists() else {}
+    name = before.get("engine", engine) if engine == "auto" else engine
+    size = batch_size or before.get("batch_size")
+    load = lambda: load_engine(classifier, name, dtype, size, chosen, len(source) * len(plan.crops), say)
+    ready = None if before else load()
+    run = create_run(folder, make_manifest(classifier, source, plan, seed, dtype, ready.name if ready else name, ready.batch_size if ready else size))
     parts, missing = run.parts(), run.missing()
+    if missing and ready is None: ready = load()
     done = len(source) - sum(len(parts[number]) for number in missing)
+    bar = tqdm(total=len(source), initial=done, unit="image", desc=classifier.name, disable=not missing)
     results = evaluate_parts(classifier, source, plan, [parts[number] for number in missing], seed=seed, dtype=dtype,
-                             progress=(bar := tqdm(total=len(source), initial=done, unit="image", desc=classifier.name, disable=not missing)), **options)
+                             engine=ready or name, device=device, progress=bar, **options)
     with bar:
         for number, part in zip(missing, results): _write_whole(run.path(number), _part_bytes(part))
     failed = run.failed()
