@@ -6,6 +6,7 @@
 __all__ = ['main']
 
 # %% ../nbs/49_main.ipynb #5468debb
+import mid_nbdev.cli_bench  # noqa: F401
 import mid_nbdev.cli_paper  # noqa: F401
 from .cli import app
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from .cli import FORMATS, _print_table, _say, command
+from .cli import FORMATS, print_table, say, command
 from .geometry import InputError
 
 # %% ../nbs/41_cli_paper.ipynb #b55c75fe
@@ -23,7 +23,7 @@ def _print_rows(
     if format not in FORMATS: raise InputError(f"format {format!r}: expected {', '.join(FORMATS)}")
     if format == "csv": typer.echo(table.to_csv(index=False).rstrip())
     elif format == "json": typer.echo(table.to_json(orient="records", indent=1))
-    else: _print_table(table if readable is None else readable, markdown=format == "markdown")
+    else: print_table(table if readable is None else readable, markdown=format == "markdown")
 
 @command
 def models(
@@ -104,12 +104,12 @@ def reproduce(
         names = networks.split(",")
     source = open_source(data, labels)
     if dry_run: source = replace(source, names=source.names[:8], labels=source.labels[:8])
-    _say(_estimate(names, len(source), len(plan.crops), device))
+    say(_estimate(names, len(source), len(plan.crops), device))
     skipped = reproduce_table(number, source, out, names, pretrained=not dry_run, seed=seed, dtype=dtype, batch_size=batch_size,
                               workers=workers, device=device)
     if dry_run: typer.echo(f"dry run: {len(names) - len(skipped)} of {len(names)} networks went through; random weights, so no figure of theirs is shown")
     else: typer.echo(f"{len(names) - len(skipped)} of {len(names)} networks are there; next: mid table {number} --runs {out}")
-    for name, reason in skipped.items(): _say(f"skipped {name}: {reason}")
+    for name, reason in skipped.items(): say(f"skipped {name}: {reason}")
     if skipped: raise typer.Exit(1)
 
 # %% ../nbs/41_cli_paper.ipynb #e30fcfe6
@@ -133,5 +133,5 @@ def histogram(
         use_style()
         save_figure(plot_longer_sides(sides, resize), out, shapes)
         typer.echo(f"written: {out}.png, {out}.svg, {out}.csv")
-    for name, reason in failed.items(): _say(f"{name}: {reason}")
+    for name, reason in failed.items(): say(f"{name}: {reason}")
     if failed: raise typer.Exit(1)
