@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from .adaptive import average_until_sure
 from .crops import cut_many, resize
 from .engines import Engine, TorchEngine, make_engine
 from .geometry import InputError
@@ -127,7 +128,7 @@ class MID(nn.Module):
     def __init__(
         self,
         classifier: Classifier | str, # classifier, or a network's name for `load_classifier`
-        recipe: str | Recipe = "20RC", # which crops are averaged, at which level
+        recipe: str | Recipe = "20RC", # which crops are averaged, at which level; "auto" stops early
         seed: int = 0, # seed of the random crops
         batch_size: int = 32, # most crops a forward pass
         engine: str = "eager", # one of `ENGINES`, for the device that the classifier is on
@@ -139,6 +140,7 @@ class MID(nn.Module):
                              "which takes a network and its preprocessing")
         self.recipe, self.seed, self.batch_size, self.engine = parse_recipe(recipe), seed, batch_size, engine
         self._engines: dict[tuple, Engine] = {}
+        self.crops_used: torch.Tensor | None = None # by a policy, for each image of the last call
         if self.recipe.level == "feature" and self.classifier.split_error:
             raise InputError(f"{self.classifier.name} has no feature level: {self.classifier.split_error}; use @logit or @softmax")
 
@@ -157,6 +159,9 @@ class MID(nn.Module):
         resized = [resize(picture, expected.resize_to, expected.interpolation).to(self.device) for picture in pictures]
         boxes = [plan.boxes(image.shape[0], image.shape[1], expected.crop, key, self.seed) for image, key in zip(resized, named)]
         engine = self._engine(max(1, min(self.batch_size, len(plan.crops) * len(pictures))))
+        if plan.policy:
+            probabilities, self.crops_used = average_until_sure(engine, self.classifier, zip(resized, boxes), plan.policy)
+            return probabilities
         outputs = forward_crops(engine, self.classifier, zip(resized, boxes), self.recipe.level == "feature")
         return average(plan, *outputs, self.classifier.head)[:, 0]
 

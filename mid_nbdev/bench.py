@@ -78,18 +78,19 @@ def evaluation_rate(
             "engine_rate": float(np.mean(rates)) if rates else None}
 
 def efficiency(
-    task: Task, # network and images
+    task: Task, # network and where the images are
     engine: str = "auto", # engine
     counts: tuple[int, ...] = (1, 10, 20, 50), # crops an image
     rounds: int = 3, # measurements of each
+    crops: int = 3000, # forwarded in each measurement, if there are images enough
 ) -> pd.DataFrame: # crops, engine, batch_size, rate, engine_rate, efficiency: medians over the rounds
     "How much of an engine's speed the evaluation keeps."
     lines = []
     for _ in range(rounds):
         for count in counts:
-            images = max(16, task.images // count)
+            images = max(16, crops // count)
             measured, memory = apart(evaluation_rate, replace(task, recipes=f"{count}RC", images=images), engine)
-            lines.append({"crops_an_image": count, "images": images, **measured, "efficiency": measured["rate"] / measured["engine_rate"], "peak_MiB": memory})
+            lines.append({"crops_an_image": count, **measured, "efficiency": measured["rate"] / measured["engine_rate"], "peak_MiB": memory})
     table = pd.DataFrame(lines)
     return table.groupby(["crops_an_image", "engine"], as_index=False).median(numeric_only=True)
 

@@ -133,6 +133,7 @@ def evaluate(
     checkpoint: Path | None = None, # .safetensors or .pth file of weights to use instead of the library's
     recipes: str = "CC,20RC", # recipes, or sets: demo, table_1 … table_8, figure_3, figure_7, curves
     out: Path | None = None, # run folder, new or to be resumed (runs/MODEL-DATA)
+    keep: str | None = None, # "crops" keeps the logits of every crop beside the rows, in half precision
     seed: int = 0, # seed of the random crops
     engine: str = "auto", # eager, compile, openvino, onnxruntime, or auto: the fastest that is installed and agrees with PyTorch
     dtype: str = "float32", # precision of the forward pass: float32, bfloat16, float16, or tf32 on a GPU
@@ -146,6 +147,7 @@ def evaluate(
     std: str | None = None, # R,G,B standard deviation of pixels in 0..1 (the library's)
 ) -> None:
     "Evaluate recipes on labelled images in one pass; an interrupted run goes on with the same command."
+    if keep not in (None, "crops"): raise InputError(f"--keep {keep!r}: expected crops")
     given: dict[str, Any] = {"resize_to": resize, "crop": crop, "interpolation": interpolation, "mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std")}
     from mid_nbdev.images import open_source
     from mid_nbdev.models import load_classifier
@@ -161,7 +163,7 @@ def evaluate(
          f"{len(plan.recipes)} recipes, {len(plan.crops)} crops an image: {len(source) * len(plan.crops):,} forwards")
     if expected.crop > expected.resize_to: say("note: the crop is larger than the resized image's shorter side; images are padded with black")
     run = evaluate_run(classifier, source, plan, folder, seed=seed, dtype=dtype, engine=engine, batch_size=batch_size, workers=workers,
-                       device=device, say=say)
+                       device=device, keep_crops=keep == "crops", say=say)
     if len(run.failed()) < len(source):
         _show([run], None, "table")
         say(f"run: {folder}\nagain, or as another format: mid report {folder} --format markdown")
