@@ -6,6 +6,7 @@
 __all__ = ['Stopped', 'stop_early', 'fit_policy', 'average_until_sure']
 
 # %% ../nbs/19_adaptive.ipynb #a9fbd38f
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -61,7 +62,7 @@ def fit_policy(
     for _ in range(20):
         middle = (low + high) / 2
         low, high = (low, middle) if too_much(middle) else (middle, high)
-    return Policy(margin=round(low if budget is not None else high, 4))
+    return Policy(margin=(math.floor(1e4 * low) if budget is not None else math.ceil(1e4 * high)) / 1e4)
 
 # %% ../nbs/19_adaptive.ipynb #8dd38fb8
 @dataclass

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from .runs import part_bytes, write_whole
 def _with_peak(function, *args) -> tuple[Any, float]:
     "A function's result, and the most memory its process has held, MiB."
     import resource
+    set_start_method(None, force=True) # loaders' workers start as they do in a program of one's own
     result = function(*args)
     return result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
