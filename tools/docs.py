@@ -21,7 +21,6 @@ from pathlib import Path
 
 import yaml
 from latex2mathml.converter import convert as to_mathml
-
 from reference import entries, markdown
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -114,7 +113,9 @@ class Book:
     def staged_cell(self, cell: dict, module: str, path: str) -> list[dict]:
         "One cell as none, one or an entry for each name that it defines."
         if cell["cell_type"] == "markdown":
-            return [text_cell(cell["id"], self.linked(cell["source"], path))] if cell["source"] else []
+            taken = {entry.anchor for entry in self.entries.get(module, [])}
+            text = re.sub(r"^#+ (.+)$", lambda m: heading(m, taken), cell["source"], flags=re.MULTILINE)
+            return [text_cell(cell["id"], self.linked(text, path))] if text else []
         if cell["cell_type"] != "code":
             return [cell]
         marks = set(re.findall(r"^#\|\s*(\w+)\s*$|^#\|\s*(default_exp)\b", cell["source"], re.MULTILINE))
@@ -122,7 +123,8 @@ class Book:
             return [cell]
         if not re.search(r"^#\|\s*export\s*$", cell["source"], re.MULTILINE):
             return []
-        defined = [e for e in self.entries.get(module, []) if re.search(rf"^(def |class |async def )?{e.name}\b", cell["source"], re.MULTILINE)]
+        begins = re.compile(r"^(?:def |class |async def )?(\w+)", re.MULTILINE)
+        defined = [entry for entry in self.entries.get(module, []) if entry.name in begins.findall(cell["source"])]
         address = f"{self.source}/{self.settings['lib_path']}/{module}.py"
         return [text_cell(f"{cell['id']}-{e.anchor}", self.linked(markdown(e, address), path)) for e in defined]
 
@@ -131,6 +133,7 @@ class Book:
         parts = re.split(r"(^```.*?^```|^#.*?$|``.*?``)", text, flags=re.MULTILINE | re.DOTALL)
         for number in range(0, len(parts), 2):
             plain = re.sub(r"!\[([^\]]*)\]\(https?://[^)]*\)", r"\1", parts[number])
+            plain = re.sub(r"!\[([^\]]+)\]\(([^)]*)\)", r'![](\2){fig-alt="\1"}', plain)
             plain = re.sub(r"\]\(([^)#:]+\.ipynb)((?:#[^)]*)?)\)", lambda m: f"]({self.address(m.group(1), path)}{m.group(2)})", plain)
             parts[number] = re.sub(r"(?<![\[`])`([A-Za-z_][\w.]*)(\(\))?`(?!`)", lambda m: self.named(m, path), plain)
         return "".join(parts)
@@ -168,6 +171,12 @@ def page_name(path: str) -> str:
     return f"{folder}/".lstrip("/") + re.sub(r"^\d+[a-z]?_", "", name)
 
 
+def heading(match: re.Match, taken: set[str]) -> str:
+    "A heading, with an anchor of its own where the one it would get is an entry's."
+    anchor = re.sub(r"[^\w.-]+", "-", match.group(1).strip().lower())
+    return f"{match.group()} {{#about-{anchor}}}" if anchor in taken else match.group()
+
+
 def text_cell(name: str, source: str) -> dict:
     "A Markdown cell."
     return {"cell_type": "markdown", "id": re.sub(r"[^\w-]", "-", name)[:64], "metadata": {}, "source": source}
@@ -188,7 +197,7 @@ def render(folder: Path, engine: str) -> None:
 
 
 def settle(folder: Path) -> None:
-    "Make a rendered site stand alone: formulas as MathML, no fonts or scripts from other sites, no code of their own for phones."
+    "Make a rendered site stand alone: formulas as MathML, no fonts, styles or scripts from other sites."
     for path in folder.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         text = re.sub(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', formula, text, flags=re.DOTALL)
