@@ -1,8 +1,9 @@
 """Build the documentation site from the notebooks: `python tools/docs.py [FOLDER]`, into _docs/ if no folder is named.
 
-Pages are staged in a temporary folder under the names they have on the site, with the reference entries of what they
-define, and rendered by Quarto where it is installed, otherwise by smalldocs (`--engine` says which). Both read the one
-`_quarto.yml`. The pages need nothing from another site: formulas become MathML, and remote fonts and scripts go.
+Pages are staged in a temporary folder under the names they have on the site, the reference entries of what a cell
+defines above its folded code, and rendered by Quarto where it is installed, otherwise by smalldocs (`--engine` says
+which). Both read the one `_quarto.yml`. The pages need nothing from another site: formulas become MathML, and remote
+fonts and scripts go.
 """
 
 import argparse
@@ -101,6 +102,8 @@ class Book:
         if not title or not promise:
             sys.exit(f"{path}: expected a first cell with '# Title' and '> what the reader gains'")
         front = {"title": title.group(1), "description": promise.group(1)}
+        if not module:  # wide tables and figures take the place of the list of names
+            front["toc"] = False
         cells[0]["source"] = first.replace(title.group(), "", 1).replace(promise.group(), "", 1).strip()
         made = [{"cell_type": "raw", "id": "front", "metadata": {}, "source": f"---\n{yaml.safe_dump(front, allow_unicode=True)}---\n"}]
         if link := self.colab(path, cells):
@@ -126,13 +129,17 @@ class Book:
         begins = re.compile(r"^(?:def |class |async def )?(\w+)", re.MULTILINE)
         defined = [entry for entry in self.entries.get(module, []) if entry.name in begins.findall(cell["source"])]
         address = f"{self.source}/{self.settings['lib_path']}/{module}.py"
-        return [text_cell(f"{cell['id']}-{e.anchor}", self.linked(markdown(e, address), path)) for e in defined]
+        made = [text_cell(f"{cell['id']}-{e.anchor}", self.linked(markdown(e, address), path)) for e in defined]
+        code = re.sub(r"^#\|.*\n", "", cell["source"], flags=re.MULTILINE)
+        folded = {**cell, "source": f'#| code-fold: true\n#| code-summary: "Code"\n{code}'}
+        return made if re.fullmatch(r"((from \S+ )?import .*\n?|\s*\n)*", code) else [*made, folded]
 
     def linked(self, text: str, path: str) -> str:
         "Markdown with links to the pages' own names, and public names in backticks linked to their entries."
         parts = re.split(r"(^```.*?^```|^#.*?$|``.*?``)", text, flags=re.MULTILINE | re.DOTALL)
         for number in range(0, len(parts), 2):
-            plain = re.sub(r"!\[([^\]]*)\]\(https?://[^)]*\)", r"\1", parts[number])
+            plain = re.sub(r"^\[!\[.*\]\(https?://.*\)$", "", parts[number], flags=re.MULTILINE)  # badges are for the README
+            plain = re.sub(r"!\[([^\]]*)\]\(https?://[^)]*\)", r"\1", plain)
             plain = re.sub(r"!\[([^\]]+)\]\(([^)]*)\)", r'![](\2){fig-alt="\1"}', plain)
             plain = re.sub(r"\]\(([^)#:]+\.ipynb)((?:#[^)]*)?)\)", lambda m: f"]({self.address(m.group(1), path)}{m.group(2)})", plain)
             parts[number] = re.sub(r"(?<![\[`])`([A-Za-z_][\w.]*)(\(\))?`(?!`)", lambda m: self.named(m, path), plain)

@@ -161,7 +161,7 @@ def signature(node: Function, given: list[tuple[ast.arg, str]]) -> str:
 def written(start: str, texts: list[str], end: str) -> str:
     "A signature on one line if it has room for it."
     line = f"{start}({', '.join(texts)}){end}"
-    return line if len(line) <= 80 else "\n".join([f"{start}(", *(f"    {text}," for text in texts), f"){end}"])
+    return line if len(line) <= 72 else "\n".join([f"{start}(", *(f"    {text}," for text in texts), f"){end}"])
 
 
 def raised(node: ast.AST) -> list[str]:
