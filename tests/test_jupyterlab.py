@@ -44,12 +44,12 @@ CLOSE = """async () => {
 
 
 def kinds(path: Path) -> list[tuple[str, list[str]]]:
-    "What each code cell of a notebook puts out: text, tables, pictures; progress on standard error aside."
+    "What each code cell of a notebook puts out: text, tables, pictures; progress bars aside."
     found = []
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
-            outputs = [out for out in cell["outputs"] if out.get("name") != "stderr"]
-            mimes = {mime for out in outputs for mime in out.get("data", {"text/plain": ""}) if "widget" not in mime}
+            outputs = [out.get("data", {"text/plain": ""}) for out in cell["outputs"] if out.get("name") != "stderr"]
+            mimes = {mime for data in outputs for mime in data if not any("widget" in kind for kind in data)}
             found.append((cell["id"], sorted(mimes)))
     return found
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -185,3 +186,26 @@ def test_tutorials_join_the_menu_and_open_on_colab_where_they_run(copy, tmp_path
     assert "https://colab.research.google.com/github/mid-nbdev/mid_nbdev/blob/main/nbs/tutorials/91_first.ipynb" in links
     assert "../crops.html" in links and "../average.html#mid" in links
     assert page.select_one('#quarto-sidebar a[href$="first.html"]')
+
+
+def test_quarto_renders_the_same_pages_where_it_is_installed(copy, site, tmp_path):
+    stand_in = tmp_path / "bin" / "quarto"
+    stand_in.parent.mkdir()
+    stand_in.write_text(f"""#!{sys.executable}
+import sys
+from pathlib import Path
+command, folder, *options = sys.argv[1:]
+assert (command, options) == ("render", ["--no-execute"]), sys.argv
+assert "html-math-method: mathml" in (Path(folder) / "_quarto.yml").read_text()
+(Path(folder) / "_docs" / "site_libs").mkdir(parents=True)
+for page in Path(folder).rglob("*.ipynb"):
+    made = Path(folder) / "_docs" / page.relative_to(folder).with_suffix(".html")
+    made.parent.mkdir(exist_ok=True)
+    made.write_text('<script src="https://example.org/a.js"></script>')
+""")
+    stand_in.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run([sys.executable, copy / "tools" / "docs.py", tmp_path / "docs"], check=True, env=environment)
+    names = {folder: sorted(path.relative_to(folder) for path in folder.rglob("*.html")) for folder in (site, tmp_path / "docs")}
+    assert names[site] == names[tmp_path / "docs"]
+    assert not any(path.read_text() for path in (tmp_path / "docs").rglob("*.html"))
