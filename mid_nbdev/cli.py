@@ -58,7 +58,7 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    unlimited = Console(width=10_000)
+    unlimited = Console(width=10_000, height=100, force_jupyter=False)
     room = width or (Console().width if sys.stdout.isatty() and not markdown else unlimited.width)
     def styled(text):
         pieces = [text] if markdown else text.split("**")

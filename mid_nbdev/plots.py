@@ -93,8 +93,8 @@ def plot_opinions(
     resized, boxes, crops, opinions, averaged = crop_outputs(classifier, image, plan, key, seed)
     columns = min(5, len(plan.crops))
     lines = -(-len(plan.crops) // columns)
-    figure = plt.figure(figsize=(5 + 1.5 * columns, max(3.8, 1.7 * lines + 0.2)), layout="constrained")
-    photo, grid = figure.subfigures(1, 2, squeeze=False, width_ratios=[4, 1.5 * columns])[0]
+    figure = plt.figure(figsize=(2.9 + 1.2 * columns, max(2.9, 1.4 * lines + 0.2)), layout="constrained")
+    photo, grid = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.7, 1.2 * columns])[0]
     axis = photo.subplots()
     draw_boxes(axis, resized, plan, boxes, classifier.preprocessing.crop)
     told = [f"{recipe}: {_opinion(line, class_names)[1]}, {class_names[label].split(',')[0]} {float(line[label]):.0%}"

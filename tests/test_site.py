@@ -1,0 +1,211 @@
+"The site is built from a copy of the notebooks, and every page of it is walked: links, anchors, names, pictures, nothing remote."
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = shutil.ignore_patterns(".git", "*.egg-info", "__pycache__", ".*_cache", ".ipynb_checkpoints", "runs", "_docs")
+
+
+def built(root: Path, folder: Path) -> Path:
+    "Build the site of a copy of the repository, as anyone would."
+    subprocess.run([sys.executable, root / "tools" / "docs.py", folder, "--engine", "smalldocs"], check=True, cwd=root)
+    return folder
+
+
+def parsed(path: Path) -> BeautifulSoup:
+    "A page."
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clone") / "clone"
+    shutil.copytree(ROOT, folder, symlinks=True, ignore=LEFT_OUT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(copy, tmp_path_factory):
+    return built(copy, tmp_path_factory.mktemp("site") / "docs")
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    return {path.relative_to(site).as_posix(): parsed(path) for path in site.rglob("*.html")}
+
+
+def dead_links(site: Path, pages: dict[str, BeautifulSoup]) -> tuple[int, list[str]]:
+    "How many internal links there are, and those that lead nowhere."
+    names = {page: {tag["id"] for tag in soup.find_all(id=True)} for page, soup in pages.items()}
+    count, dead = 0, []
+    for page, soup in pages.items():
+        for tag, attribute in [(t, a) for a in ("href", "src") for t in soup.find_all(attrs={a: True})]:
+            link = urlsplit(tag[attribute])
+            if link.scheme or link.netloc or tag[attribute] == "#" or tag.get("role") == "button":
+                continue
+            count += 1
+            target = (site / page).parent / unquote(link.path) if link.path else site / page
+            target = (target / "index.html" if target.is_dir() else target).resolve()
+            inside = target.relative_to(site.resolve()).as_posix() if target.is_relative_to(site.resolve()) else ""
+            if not inside or not target.is_file() or (link.fragment and inside in names and unquote(link.fragment) not in names[inside]):
+                dead.append(f"{page}: {tag[attribute]}")
+    return count, dead
+
+
+def test_no_internal_link_or_anchor_is_dead(site, pages):
+    count, dead = dead_links(site, pages)
+    assert dead == []
+    assert count > 1000
+    print(f"{count} internal links and anchors on {len(pages)} pages")
+
+
+def test_a_dead_link_and_a_dead_anchor_are_found(site, pages):
+    page = BeautifulSoup('<a href="nowhere.html">a</a> <a href="#nothing">b</a> <a href="average.html#mid">c</a>', "html.parser")
+    assert dead_links(site, {**pages, "index.html": page})[1][-2:] == ["index.html: nowhere.html", "index.html: #nothing"]
+
+
+def test_every_notebook_has_a_page_that_can_be_reached(site, pages):
+    notebooks = [path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+    assert len(pages) == len(notebooks)
+    seen, waiting = set(), ["index.html"]
+    while waiting:
+        page = waiting.pop()
+        if page in seen or page not in pages:
+            continue
+        seen.add(page)
+        targets = ((site / page).parent / unquote(urlsplit(tag["href"]).path) for tag in pages[page].find_all("a", href=True))
+        waiting += [t.resolve().relative_to(site.resolve()).as_posix() for t in targets if t.resolve().is_relative_to(site.resolve())]
+    assert sorted(set(pages) - seen) == []
+    menu = {tag["href"] for tag in pages["index.html"].select("#quarto-sidebar a[href]")}
+    assert sorted(page for page in pages if not any(link.removeprefix("./") == page for link in menu)) == []
+
+
+def public_names() -> list[tuple[str, str]]:
+    "Every name that a module exports."
+    found = []
+    for path in sorted((ROOT / "mid_nbdev").glob("[!_]*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                found += [(path.stem, name) for name in ast.literal_eval(node.value)]
+    return found
+
+
+def test_every_public_name_has_an_entry_with_its_parameters(pages):
+    missing = []
+    for module, name in public_names():
+        entries = pages[f"{module}.html"].find_all(id=name.lower(), class_="entry")
+        if len(entries) != 1 or not entries[0].find("pre") or name not in entries[0].find("pre").get_text():
+            missing.append(f"{module}.{name}")
+    assert missing == []
+    entry = pages["geometry.html"].find(id="resized_size").get_text(" ", strip=True)
+    for words in ("tuple[int, int]", "image height in pixels, at least 1", "InputError: resize {height}x{width}"):
+        assert words in entry
+    forward = pages["average.html"].find(id="mid.forward").get_text(" ", strip=True)
+    assert "probabilities (images, classes), float32" in forward and "as_pil" in forward
+
+
+def test_no_two_things_on_a_page_have_one_anchor(pages):
+    for page, soup in pages.items():
+        names = [tag["id"] for tag in soup.find_all(id=True)]
+        assert len(names) == len(set(names)), (page, sorted({name for name in names if names.count(name) > 1}))
+
+
+def test_every_picture_says_what_it_shows(pages):
+    pictures = [(page, tag) for page, soup in pages.items() for tag in soup.find_all(["img", "svg"])]
+    silent = [f"{page}: {str(tag)[:60]}" for page, tag in pictures if not tag.get("alt", "").strip()]
+    assert silent == [], "begin the notebook's cell with a line `#| fig-alt: what the picture shows`"
+    assert len(pictures) > 15
+
+
+def test_nothing_comes_from_another_site(site, pages):
+    loads = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src"}
+    remote = re.compile(r"^(https?:)?//")
+    found = [(page, tag) for page, soup in pages.items() for name, a in loads.items() for tag in soup.find_all(name, attrs={a: remote})]
+    assert found == []
+    for path in site.rglob("*.css"):
+        assert not re.search(r"""(@import|url\()\s*['"]?\s*(url\()?['"]?(https?:)?//""", path.read_text(encoding="utf-8")), path.name
+
+
+def test_formulas_are_drawn_by_the_browser_itself(pages):
+    assert pages["geometry.html"].select_one("math mi") and pages["average.html"].select_one("math msub")
+    assert not [page for page, soup in pages.items() if soup.find(class_="math")]
+
+
+def test_the_search_index_knows_every_page_and_name(site, pages):
+    index = json.loads((site / "search.json").read_text(encoding="utf-8"))
+    assert {entry["href"].split("#")[0] for entry in index} == set(pages)
+    places = {entry["href"] for entry in index}
+    assert [name for module, name in public_names() if f"{module}.html#{name.lower()}" not in places] == []
+
+
+def test_no_machine_is_named(pages):
+    for page, soup in pages.items():
+        assert not re.search(r"/(home|root|tmp|Users|work)/\w", soup.get_text()), page
+
+
+def test_a_link_to_no_notebook_stops_the_build(copy, tmp_path):
+    broken = tmp_path / "clone"
+    shutil.copytree(copy, broken, symlinks=True)
+    notebook = broken / "nbs" / "00_geometry.ipynb"
+    text = notebook.read_text(encoding="utf-8").replace("Nothing here touches a pixel", "See [this](09_gone.ipynb)")
+    notebook.write_text(text, encoding="utf-8")
+    run = subprocess.run([sys.executable, broken / "tools" / "docs.py", tmp_path / "docs"], capture_output=True, text=True)
+    assert run.returncode == 1 and "00_geometry.ipynb: links to 09_gone.ipynb, which is no notebook" in run.stderr
+    assert not (tmp_path / "docs").exists()
+
+
+def test_a_folder_of_someone_else_is_not_replaced(copy, tmp_path):
+    (tmp_path / "mine.txt").write_text("kept")
+    run = subprocess.run([sys.executable, copy / "tools" / "docs.py", tmp_path], capture_output=True, text=True)
+    assert run.returncode == 1 and "is no built site" in run.stderr
+    assert (tmp_path / "mine.txt").read_text() == "kept"
+
+
+def test_tutorials_join_the_menu_and_open_on_colab_where_they_run(copy, tmp_path):
+    clone = tmp_path / "clone"
+    shutil.copytree(copy, clone, symlinks=True)
+    prose = "# First steps\n\n> A tutorial.\n\nSee [crops](../01_crops.ipynb) and `MID`."
+    notebook = new_notebook(cells=[new_markdown_cell(prose), new_code_cell("%pip install mid_nbdev")])
+    (clone / "nbs" / "tutorials").mkdir(exist_ok=True)
+    nbformat.write(notebook, clone / "nbs" / "tutorials" / "91_first.ipynb")
+    page = parsed(built(clone, tmp_path / "docs") / "tutorials" / "first.html")
+    links = [tag["href"] for tag in page.find("main").find_all("a", href=True)]
+    assert "https://colab.research.google.com/github/mid-nbdev/mid_nbdev/blob/main/nbs/tutorials/91_first.ipynb" in links
+    assert "../crops.html" in links and "../average.html#mid" in links
+    assert page.select_one('#quarto-sidebar a[href$="first.html"]')
+
+
+def test_quarto_renders_the_same_pages_where_it_is_installed(copy, site, tmp_path):
+    stand_in = tmp_path / "bin" / "quarto"
+    stand_in.parent.mkdir()
+    stand_in.write_text(f"""#!{sys.executable}
+import sys
+from pathlib import Path
+command, folder, *options = sys.argv[1:]
+assert (command, options) == ("render", ["--no-execute"]), sys.argv
+assert "html-math-method: mathml" in (Path(folder) / "_quarto.yml").read_text()
+(Path(folder) / "_docs" / "site_libs").mkdir(parents=True)
+for page in Path(folder).rglob("*.ipynb"):
+    made = Path(folder) / "_docs" / page.relative_to(folder).with_suffix(".html")
+    made.parent.mkdir(exist_ok=True)
+    made.write_text('<script src="https://example.org/a.js"></script>')
+""")
+    stand_in.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run([sys.executable, copy / "tools" / "docs.py", tmp_path / "docs"], check=True, env=environment)
+    names = {folder: sorted(path.relative_to(folder) for path in folder.rglob("*.html")) for folder in (site, tmp_path / "docs")}
+    assert names[site] == names[tmp_path / "docs"]
+    assert not any(path.read_text() for path in (tmp_path / "docs").rglob("*.html"))

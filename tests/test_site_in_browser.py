@@ -1,0 +1,106 @@
+"The site as a reader meets it, in Chromium: front page, table, reference, search, dark, and at a phone's width."
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from browser import chromium, needs_chromium, served
+
+pytestmark = needs_chromium
+ROOT = Path(__file__).resolve().parent.parent
+WIDE = """() => [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1
+    && !e.closest("pre, .cell-output, .cell-output-display, .offcanvas, math")).map(e => e.outerHTML.slice(0, 80)).slice(0, 3)"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site") / "docs"
+    subprocess.run([sys.executable, ROOT / "tools" / "docs.py", folder, "--engine", "smalldocs"], check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def page(site, browser):
+    "A page on a screen, which tells at the end whether anything failed or was asked of another site."
+    with served(site) as address:
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=address, color_scheme="light")
+        opened, wrong = context.new_page(), []
+        opened.on("request", lambda request: None if request.url.startswith((address, "data:")) else wrong.append(request.url))
+        opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        opened.on("pageerror", lambda error: wrong.append(str(error)))
+        yield opened
+        context.close()
+        assert wrong == []
+
+
+def test_front_page(page):
+    page.goto("index.html")
+    assert page.locator("h1").inner_text() == "mid_nbdev"
+    picture = page.locator("main img").first
+    assert picture.evaluate("image => image.complete && image.naturalWidth > 600")
+    assert "beach wagon" in picture.get_attribute("alt")
+    for door, title in (("Use it", "The mid command"), ("Understand it", "Geometry"), ("Reproduce the paper", "claims")):
+        page.goto("index.html")
+        page.locator("nav.navbar").get_by_role("link", name=door).click()
+        assert title.lower() in page.locator("h1").inner_text().lower()
+
+
+def test_table_page(page):
+    page.goto("paper/table_9.html")
+    table = page.locator("main table").first
+    assert table.locator("tr").count() > 20 and "efficientnet_lite0" in table.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert table.evaluate("table => getComputedStyle(table.closest('.cell-output-display')).overflowX") == "auto"
+
+
+def test_reference_page(page):
+    page.goto("average.html#mid.forward")
+    entry = page.locator("[id='mid.forward']")
+    box = entry.bounding_box()
+    assert 0 <= box["y"] < 900
+    assert "probabilities (images, classes), float32" in entry.inner_text()
+    entry.get_by_role("link", name="as_pil").click()
+    assert page.url.endswith("average.html#as_pil")
+
+
+def test_search_typed_and_clicked(page):
+    page.goto("index.html")
+    page.get_by_placeholder("Search").fill("offset_count")
+    found = page.locator("a[href*='geometry.html#offset_count']").filter(visible=True).first
+    found.click()
+    page.wait_for_url("**/geometry.html#offset_count*")
+    assert page.locator("#offset_count h3").is_visible()
+
+
+def test_dark_and_back(page):
+    ground = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+    page.goto("geometry.html")
+    assert min(page.evaluate(ground)) > 200
+    page.locator(".quarto-color-scheme-toggle").first.click()
+    assert max(page.evaluate(ground)) < 80
+    page.goto("stats.html")
+    assert max(page.evaluate(ground)) < 80
+
+
+@pytest.mark.parametrize("width", [390, 320])
+def test_every_page_fits_a_phone(page, site, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    for path in sorted(site.rglob("*.html")):
+        page.goto(path.relative_to(site).as_posix())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, (path.name, page.evaluate(WIDE))
+
+
+def test_the_menu_opens_on_a_phone(page):
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto("crops.html")
+    assert not page.locator("#quarto-sidebar").get_by_role("link", name="Recipes").is_visible()
+    page.locator(".quarto-btn-toggle").first.click()
+    page.locator("#quarto-sidebar").get_by_role("link", name="Recipes").click()
+    assert page.locator("h1").inner_text() == "Recipes"

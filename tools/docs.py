@@ -1,0 +1,244 @@
+"""Build the documentation site from the notebooks: `python tools/docs.py [FOLDER]`, into _docs/ if no folder is named.
+
+Pages are staged in a temporary folder under the names they have on the site, the reference entries of what a cell
+defines above its folded code, and rendered by Quarto where it is installed, otherwise by smalldocs (`--engine` says
+which). Both read the one `_quarto.yml`. The pages need nothing from another site: formulas become MathML, and remote
+fonts and scripts go.
+"""
+
+import argparse
+import copy
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from configparser import ConfigParser
+from fnmatch import fnmatch
+from pathlib import Path
+
+import yaml
+from latex2mathml.converter import convert as to_mathml
+from reference import entries, markdown
+
+ROOT = Path(__file__).resolve().parent.parent
+HIDDEN = ("hide", "default_exp", "export", "exporti")
+
+
+class Book:
+    "The notebooks of a repository as pages."
+
+    def __init__(self, root: Path):
+        parser = ConfigParser(delimiters=["="])
+        parser.read(root / "settings.ini", encoding="utf-8")
+        self.settings, self.root, self.notebooks = parser["DEFAULT"], root, root / "nbs"
+        self.source = f"{self.settings['git_url']}/blob/{self.settings['branch']}"
+        self.config = yaml.safe_load((root / "_quarto.yml").read_text(encoding="utf-8"))
+        paths = [path.relative_to(self.notebooks).as_posix() for path in self.notebooks.rglob("*.ipynb")]
+        paths = [path for path in paths if not any(part.startswith((".", "_")) for part in path.split("/"))]
+        self.pages = {path: page_name(path) for path in sorted(paths, key=natural)}
+        if len(set(self.pages.values())) < len(self.pages):
+            sys.exit(f"two notebooks have one address: {sorted(self.pages.values())}")
+        self.entries = entries(root / self.settings["lib_path"])
+        self.modules = {self.module(path): page for path, page in self.pages.items() if self.module(path)}
+        self.places: dict[str, list[str]] = {}
+        for module, listed in self.entries.items():
+            for entry in (e for top in listed for e in top.everything()):
+                self.places.setdefault(entry.name, []).append(f"{self.modules[module]}#{entry.anchor}")
+
+    def cells(self, path: str) -> list[dict]:
+        "Cells of a notebook, their sources as one text each."
+        found = json.loads((self.notebooks / path).read_text(encoding="utf-8"))["cells"]
+        return [{**cell, "source": "".join(cell["source"])} for cell in found]
+
+    def module(self, path: str) -> str:
+        "The module a notebook is exported to; empty if it exports none."
+        exported = (re.match(r"#\|\s*default_exp\s+(\S+)", cell["source"]) for cell in self.cells(path) if cell["cell_type"] == "code")
+        return next((match.group(1) for match in exported if match), "")
+
+    def stage(self, folder: Path) -> None:
+        "Write the pages, the configuration and the files beside the notebooks into a folder."
+        for path, page in self.pages.items():
+            target = folder / page
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(json.dumps(self.staged(path)), encoding="utf-8")
+        for path in self.notebooks.rglob("*"):
+            if path.suffix in (".png", ".svg", ".csv", ".css") and ".ipynb_checkpoints" not in path.parts:
+                target = folder / path.relative_to(self.notebooks)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        config = copy.deepcopy(self.config)
+        config["project"]["output-dir"] = "_docs"
+        listed: set[str] = set()
+        sidebar, navbar = config["website"]["sidebar"], config["website"]["navbar"]
+        sidebar["contents"] = self.expanded(sidebar["contents"], listed)
+        navbar["left"] = [{**item, "href": self.pages[item["href"]]} for item in navbar["left"]]
+        (folder / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    def expanded(self, contents: list, listed: set[str]) -> list:
+        "The sidebar under the pages' own names: a pattern gives the pages not listed before it, a section without pages goes."
+        found: list = []
+        for item in contents:
+            if isinstance(item, dict) and "contents" in item:
+                inner = self.expanded(item["contents"], listed)
+                found += [{**item, "contents": inner}] if inner else []
+            elif isinstance(item, str):
+                new = [path for path in self.pages if fnmatch(path, item) and path.count("/") == item.count("/") and path not in listed]
+                listed.update(new)
+                found += [self.pages[path] for path in new]
+            else:
+                found.append(item)
+        return found
+
+    def staged(self, path: str) -> dict:
+        "A notebook as it is rendered: front matter, prose with links, entries where code was exported, examples with outputs."
+        cells, module = self.cells(path), self.module(path)
+        first = cells[0]["source"]
+        title = re.search(r"^# (.+)$", first, re.MULTILINE)
+        promise = re.search(r"^> (.+)$", first, re.MULTILINE)
+        if not title or not promise:
+            sys.exit(f"{path}: expected a first cell with '# Title' and '> what the reader gains'")
+        front = {"title": title.group(1), "description": promise.group(1)}
+        if not module:  # wide tables and figures take the place of the list of names
+            front["toc"] = False
+        cells[0]["source"] = first.replace(title.group(), "", 1).replace(promise.group(), "", 1).strip()
+        made = [{"cell_type": "raw", "id": "front", "metadata": {}, "source": f"---\n{yaml.safe_dump(front, allow_unicode=True)}---\n"}]
+        if link := self.colab(path, cells):
+            made.append(text_cell("colab", link))
+        for cell in cells:
+            made += self.staged_cell(cell, module, path)
+        metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+        return {"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+
+    def staged_cell(self, cell: dict, module: str, path: str) -> list[dict]:
+        "One cell as none, one or an entry for each name that it defines."
+        if cell["cell_type"] == "markdown":
+            taken = {entry.anchor for entry in self.entries.get(module, [])}
+            text = re.sub(r"^#+ (.+)$", lambda m: heading(m, taken), cell["source"], flags=re.MULTILINE)
+            return [text_cell(cell["id"], self.linked(text, path))] if text else []
+        if cell["cell_type"] != "code":
+            return [cell]
+        marks = set(re.findall(r"^#\|\s*(\w+)\s*$|^#\|\s*(default_exp)\b", cell["source"], re.MULTILINE))
+        if not {name for pair in marks for name in pair} & set(HIDDEN):
+            return [cell]
+        if not re.search(r"^#\|\s*export\s*$", cell["source"], re.MULTILINE):
+            return []
+        begins = re.compile(r"^(?:def |class |async def )?(\w+)", re.MULTILINE)
+        defined = [entry for entry in self.entries.get(module, []) if entry.name in begins.findall(cell["source"])]
+        address = f"{self.source}/{self.settings['lib_path']}/{module}.py"
+        made = [text_cell(f"{cell['id']}-{e.anchor}", self.linked(markdown(e, address), path)) for e in defined]
+        code = re.sub(r"^#\|.*\n", "", cell["source"], flags=re.MULTILINE)
+        folded = {**cell, "source": f'#| code-fold: true\n#| code-summary: "Code"\n{code}'}
+        return made if re.fullmatch(r"((from \S+ )?import .*\n?|\s*\n)*", code) else [*made, folded]
+
+    def linked(self, text: str, path: str) -> str:
+        "Markdown with links to the pages' own names, and public names in backticks linked to their entries."
+        parts = re.split(r"(^```.*?^```|^#.*?$|``.*?``)", text, flags=re.MULTILINE | re.DOTALL)
+        for number in range(0, len(parts), 2):
+            plain = re.sub(r"^\[!\[.*\]\(https?://.*\)$", "", parts[number], flags=re.MULTILINE)  # badges are for the README
+            plain = re.sub(r"!\[([^\]]*)\]\(https?://[^)]*\)", r"\1", plain)
+            plain = re.sub(r"!\[([^\]]+)\]\(([^)]*)\)", r'![](\2){fig-alt="\1"}', plain)
+            plain = re.sub(r"\]\(([^)#:]+\.ipynb)((?:#[^)]*)?)\)", lambda m: f"]({self.address(m.group(1), path)}{m.group(2)})", plain)
+            parts[number] = re.sub(r"(?<![\[`])`([A-Za-z_][\w.]*)(\(\))?`(?!`)", lambda m: self.named(m, path), plain)
+        return "".join(parts)
+
+    def address(self, link: str, path: str) -> str:
+        "Where a link from one notebook to another leads on the site."
+        target = os.path.normpath(os.path.join(os.path.dirname(path), link)).replace(os.sep, "/")
+        if target not in self.pages:
+            sys.exit(f"{path}: links to {link}, which is no notebook")
+        return os.path.relpath(self.pages[target], os.path.dirname(path) or ".").replace(os.sep, "/")
+
+    def named(self, match: re.Match, path: str) -> str:
+        "A public name as a link to its entry; to the one of the same page if several have the name."
+        places = self.places.get(match.group(1), [])
+        own = [place for place in places if place.startswith(f"{self.pages[path]}#")]
+        place = next(iter(own or (places if len(places) == 1 else [])), "")
+        return f"[{match.group()}]({os.path.relpath(place, os.path.dirname(path) or '.')})" if place else match.group()
+
+    def colab(self, path: str, cells: list[dict]) -> str:
+        "A link that opens a tutorial on Colab, if it installs what it needs and so runs there."
+        runs = any(re.search(r"^[%!]pip install", cell["source"], re.MULTILINE) for cell in cells if cell["cell_type"] == "code")
+        hub = self.settings["git_url"].removeprefix("https://github.com/")
+        address = f"https://colab.research.google.com/github/{hub}/blob/{self.settings['branch']}/nbs/{path}"
+        return f"[Open in Colab]({address})" if runs and path.startswith("tutorials/") else ""
+
+
+def natural(path: str) -> tuple:
+    "Sorting key in which table_10 follows table_9, and the top folder's pages come first."
+    return path.count("/"), [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
+
+
+def page_name(path: str) -> str:
+    "A page's name: its notebook's, without the number that orders it."
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/".lstrip("/") + re.sub(r"^\d+[a-z]?_", "", name)
+
+
+def heading(match: re.Match, taken: set[str]) -> str:
+    "A heading, with an anchor of its own where the one it would get is an entry's."
+    anchor = re.sub(r"[^\w.-]+", "-", match.group(1).strip().lower())
+    return f"{match.group()} {{#about-{anchor}}}" if anchor in taken else match.group()
+
+
+def text_cell(name: str, source: str) -> dict:
+    "A Markdown cell."
+    return {"cell_type": "markdown", "id": re.sub(r"[^\w-]", "-", name)[:64], "metadata": {}, "source": source}
+
+
+def render(folder: Path, engine: str) -> None:
+    "Render a staged folder into its folder _docs."
+    if engine == "quarto":
+        subprocess.run(["quarto", "render", str(folder), "--no-execute"], check=True)
+        return
+    from smalldocs.config import load
+    from smalldocs.site import Site
+
+    site = Site(load(folder), quiet=True)
+    site.build()
+    if problems := [text for text in site.warnings if "html-math-method" not in text]:
+        sys.exit("\n".join(problems))
+
+
+def settle(folder: Path) -> None:
+    "Make a rendered site stand alone: formulas as MathML, no fonts, styles or scripts from other sites."
+    for path in folder.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        text = re.sub(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', formula, text, flags=re.DOTALL)
+        text = re.sub(r'<script[^>]*\bsrc="https?://[^"]*"[^>]*></script>|<link[^>]*\brel="stylesheet"[^>]*href="https?://[^>]*>', "", text)
+        text = re.sub(r'<link[^>]*\bhref="https?://[^"]*"[^>]*\brel="stylesheet"[^>]*>', "", text)
+        path.write_text(text, encoding="utf-8")
+    for path in folder.rglob("*.css"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(r"""@import\s+(url\(\s*['"]?https?://[^)]*\)|['"]https?://[^'"]*['"])[^;{]*;""", "", text), encoding="utf-8")
+
+
+def formula(match: re.Match) -> str:
+    "A formula in TeX as MathML, which browsers draw by themselves."
+    return to_mathml(html.unescape(match.group(2)), display="block" if match.group(1) == "display" else "inline")
+
+
+def build(root: Path, target: Path, engine: str = "") -> list[Path]:
+    "Build the site into a folder, which is replaced; gives its pages."
+    engine = engine or ("quarto" if shutil.which("quarto") else "smalldocs")
+    if target.exists() and any(target.iterdir()) and not (target / "site_libs").is_dir():
+        sys.exit(f"{target} is not empty and is no built site; name another folder")
+    with tempfile.TemporaryDirectory() as folder:
+        Book(root).stage(Path(folder))
+        render(Path(folder), engine)
+        settle(Path(folder) / "_docs")
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(Path(folder) / "_docs", target)
+    return sorted(target.rglob("*.html"))
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    arguments.add_argument("folder", nargs="?", type=Path, default=ROOT / "_docs", help="where the site goes")
+    arguments.add_argument("--engine", choices=("quarto", "smalldocs"), default="", help="Quarto if it is installed, else smalldocs")
+    given = arguments.parse_args()
+    for made in build(ROOT, given.folder, given.engine):
+        print(f"{made.stat().st_size / 1e3:8.0f} kB  {made.relative_to(given.folder)}")

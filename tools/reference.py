@@ -1,0 +1,241 @@
+"""Reference entries of the package, read from its modules without importing them.
+
+An entry has the signature with its types, the docstring, each parameter's docment (shape, unit, range) and the errors
+that the code raises, in the code's own words. `entries` gives them all; `tools/docs.py` puts them on the pages.
+"""
+
+import ast
+import io
+import re
+import tokenize
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass
+class Entry:
+    "One public name, or a method of one."
+
+    module: str  # its module, without the package
+    name: str  # as "average" or "MID.forward"
+    line: int  # where it begins in its module
+    signature: str  # Python
+    summary: str  # docstring; empty for a constant
+    parameters: list[str] = field(default_factory=list)  # Markdown, one for each parameter or field
+    result: str = ""  # Markdown
+    errors: list[str] = field(default_factory=list)  # as "InputError: recipe ...", raised by the code itself
+    calls: set[str] = field(default_factory=set)  # names it calls
+    methods: list["Entry"] = field(default_factory=list)
+
+    @property
+    def anchor(self) -> str:
+        "Its place on the page, as nbdev names it."
+        return self.name.lower()
+
+    def everything(self) -> list["Entry"]:
+        "The entry and its methods."
+        return [self, *self.methods]
+
+
+class Module:
+    "A module's source, with the comment of each line."
+
+    def __init__(self, path: Path):
+        text = path.read_text(encoding="utf-8")
+        self.name, self.text, self.tree = path.stem, text, ast.parse(text)
+        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+        self.notes = {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
+        self.public: list[str] = next((ast.literal_eval(n.value) for n in self.tree.body if self.assigns(n) == "__all__"), [])
+        self.imports: dict[str, tuple[str, str]] = {}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("mid_nbdev.")):
+                origin = (node.module or "").removeprefix("mid_nbdev.")
+                self.imports |= {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
+
+    @staticmethod
+    def assigns(node: ast.AST) -> str:
+        "The name that a statement assigns to, if it is one name."
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        return target.id if isinstance(target, ast.Name) else ""
+
+    def entries(self) -> list[Entry]:
+        "Entries of the public names, in order."
+        found = []
+        for node in self.tree.body:
+            name = getattr(node, "name", "") or self.assigns(node)
+            if name not in self.public:
+                continue
+            if isinstance(node, ast.ClassDef):
+                found.append(self.of_class(node))
+            elif isinstance(node, Function):
+                found.append(self.of_function(node))
+            else:
+                written_so = ast.get_source_segment(self.text, node) or ""
+                found.append(Entry(self.name, name, node.lineno, written_so, self.notes.get(node.end_lineno or 0, "")))
+        return found
+
+    def private(self) -> dict[str, tuple[list[str], set[str]]]:
+        "What each private function raises and calls: for a reader, its callers do that."
+        functions = [node for node in self.tree.body if isinstance(node, Function) and node.name not in self.public]
+        return {node.name: (raised(node), called(node)) for node in functions}
+
+    def of_function(self, node: Function, owner: str = "") -> Entry:
+        "Entry of a function or method."
+        given = parameters(node)[1 if owner and not is_static(node) else 0 :]
+        name = f"{owner}.{node.name}" if owner else node.name
+        entry = Entry(self.name, name, node.lineno, signature(node, given), ast.get_docstring(node) or "")
+        entry.parameters = [self.described(arg, text) for arg, text in given if self.note(arg)]
+        if node.returns and ast.unparse(node.returns) != "None":
+            entry.result = f"`{ast.unparse(node.returns)}`" + colon(self.note(node.returns))
+        entry.errors, entry.calls = raised(node), called(node)
+        return entry
+
+    def of_class(self, node: ast.ClassDef) -> Entry:
+        "Entry of a class, with its fields or the parameters of its constructor, and its methods."
+        made = {n.name: n for n in node.body if isinstance(n, Function)}
+        fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
+        entry = Entry(self.name, node.name, node.lineno, "", ast.get_docstring(node) or "")
+        if constructor := made.get("__init__"):
+            given = parameters(constructor)[1:]
+            entry.parameters = [self.described(arg, text) for arg, text in given]
+        else:
+            given = [(n, ast.unparse(n)) for n in fields]
+            entry.parameters = [f"`{text}`" + colon(self.note(n)) for n, text in given]
+        bases = ", ".join(map(ast.unparse, node.bases))
+        entry.signature = written(f"class {node.name}", [text for _, text in given], "") + (f"  # a {bases}" if bases else "")
+        for name in ("__init__", "__post_init__"):
+            if name in made:
+                entry.errors += raised(made[name])
+                entry.calls |= called(made[name])
+        entry.methods = [self.of_function(n, node.name) for n in made.values() if not n.name.startswith("_")]
+        return entry
+
+    def note(self, node: ast.AST) -> str:
+        "The docment of a parameter, field or result: the comment on its last line."
+        return self.notes.get(getattr(node, "end_lineno", 0), "")
+
+    def described(self, arg: ast.arg, text: str) -> str:
+        "A parameter as Markdown."
+        return f"`{text}`" + colon(self.note(arg))
+
+
+def colon(note: str) -> str:
+    "A note behind a colon, if there is one."
+    return f": {note}" if note else ""
+
+
+def is_static(node: Function) -> bool:
+    "Has a method no first parameter of its own?"
+    return any(ast.unparse(d) == "staticmethod" for d in node.decorator_list)
+
+
+def parameters(node: Function) -> list[tuple[ast.arg, str]]:
+    "Parameters of a function, each as written with its type and default."
+    a = node.args
+    plain = [*a.posonlyargs, *a.args]
+    defaults = [None] * (len(plain) - len(a.defaults)) + list(a.defaults)
+    found = [(arg, text_of(arg, value)) for arg, value in zip(plain, defaults, strict=True)]
+    found += [(a.vararg, f"*{text_of(a.vararg)}")] if a.vararg else []
+    found += [(arg, text_of(arg, value)) for arg, value in zip(a.kwonlyargs, a.kw_defaults, strict=True)]
+    return found + ([(a.kwarg, f"**{text_of(a.kwarg)}")] if a.kwarg else [])
+
+
+def text_of(arg: ast.arg, default: ast.expr | None = None) -> str:
+    "A parameter as Python writes it."
+    text = f"{arg.arg}: {ast.unparse(arg.annotation)}" if arg.annotation else arg.arg
+    return text if default is None else f"{text}{' = ' if arg.annotation else '='}{ast.unparse(default)}"
+
+
+def signature(node: Function, given: list[tuple[ast.arg, str]]) -> str:
+    "A function's first line, or lines where one would be long."
+    texts = [text for _, text in given]
+    if node.args.kwonlyargs and not node.args.vararg:
+        texts.insert(len(texts) - len(node.args.kwonlyargs) - bool(node.args.kwarg), "*")
+    if any(ast.unparse(d).endswith("property") for d in node.decorator_list):
+        return f"{node.name}: {ast.unparse(node.returns)}" if node.returns else node.name
+    return written(f"def {node.name}", texts, f" -> {ast.unparse(node.returns)}" if node.returns else "")
+
+
+def written(start: str, texts: list[str], end: str) -> str:
+    "A signature on one line if it has room for it."
+    line = f"{start}({', '.join(texts)}){end}"
+    return line if len(line) <= 72 else "\n".join([f"{start}(", *(f"    {text}," for text in texts), f"){end}"])
+
+
+def raised(node: ast.AST) -> list[str]:
+    "Errors that the code raises, with their messages; what is computed stands in braces or as dots."
+    found = []
+    for n in ast.walk(node):
+        if isinstance(n, ast.Raise) and isinstance(n.exc, ast.Call):
+            name = ast.unparse(n.exc.func).split(".")[-1]
+            if name[0].isupper():
+                found.append(f"{name}: {message(n.exc.args[0])}" if n.exc.args else name)
+    return list(dict.fromkeys(found))
+
+
+def message(value: ast.expr) -> str:
+    "The text of a message as a template."
+    if isinstance(value, ast.JoinedStr):
+        return "".join(part.value if isinstance(part, ast.Constant) else message(part) for part in value.values)
+    if isinstance(value, ast.FormattedValue):
+        plain = re.fullmatch(r"[\w.]+", ast.unparse(value.value))
+        return f"{{{plain.group()}}}" if plain else "…"
+    if isinstance(value, ast.BinOp):
+        return message(value.left) + message(value.right)
+    return str(value.value) if isinstance(value, ast.Constant) else "…"
+
+
+def called(node: ast.AST) -> set[str]:
+    "Plain names that the code calls."
+    return {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+
+
+def take_private(entry: Entry, private: dict[str, tuple[list[str], set[str]]]) -> None:
+    "Add to an entry what the private functions of its module raise and call for it."
+    seen: set[str] = set()
+    while inside := (entry.calls & private.keys()) - seen:
+        for name in sorted(inside):
+            errors, calls = private[name]
+            entry.errors += [error for error in errors if error not in entry.errors]
+            entry.calls |= calls
+        seen |= inside
+
+
+def entries(package: Path) -> dict[str, list[Entry]]:
+    "Entries of every module of a package, with the errors that come from what each calls."
+    modules = [Module(path) for path in sorted(package.glob("*.py")) if path.name not in ("__init__.py", "_modidx.py")]
+    found = {module.name: module.entries() for module in modules}
+    everything = {(e.module, e.name): e for listed in found.values() for top in listed for e in top.everything()}
+    imports = {module.name: module.imports for module in modules}
+    private = {module.name: module.private() for module in modules}
+    for entry in everything.values():
+        take_private(entry, private[entry.module])
+
+    def callees(entry: Entry) -> list[Entry]:
+        keys = (imports[entry.module].get(name, (entry.module, name)) for name in sorted(entry.calls))
+        return [everything[key] for key in keys if key in everything and everything[key] is not entry]
+
+    raising = {key for key, entry in everything.items() if entry.errors}
+    while more := {k for k, e in everything.items() if k not in raising and any((c.module, c.name) in raising for c in callees(e))}:
+        raising |= more
+    for entry in everything.values():
+        entry.calls = {c.name for c in callees(entry) if (c.module, c.name) in raising}
+    return found
+
+
+def markdown(entry: Entry, source: str, level: int = 3) -> str:
+    "An entry as Markdown; `source` is the address of its module's file."
+    link = f'[source]({source}#L{entry.line}){{.source}}'
+    parts = [f"{'#' * level} {entry.name} {{#{entry.anchor} .entry}}", link, f"```python\n{entry.signature}\n```", entry.summary]
+    if entry.parameters:
+        parts.append("\n".join(f"- {text}" for text in entry.parameters))
+    if entry.result:
+        parts.append(f"Returns {entry.result}")
+    if entry.errors:
+        parts.append("Raises\n\n" + "\n".join(f"- ``{text}``" for text in entry.errors))
+    if entry.calls:
+        parts.append(f"Passes on the errors of {', '.join(f'`{name}`' for name in sorted(entry.calls))}.")
+    parts += [markdown(method, source, level + 1) for method in entry.methods]
+    return "\n\n".join(part for part in parts if part)
