@@ -8,7 +8,8 @@ here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 settings = parser["DEFAULT"]
-demo, dev = settings["demo_requirements"].split(), settings["dev_requirements"].split()
+extras = {key.removesuffix("_requirements"): value.split() for key, value in settings.items() if key.endswith("_requirements")}
+extras["dev"] = sum(extras.values(), [])
 
 setup(
     name=settings["lib_name"],
@@ -25,7 +26,7 @@ setup(
     package_data={"mid_nbdev": ["py.typed", "data/*.csv"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require={"demo": demo, "dev": dev + demo},
+    extras_require=extras,
     entry_points={
         "console_scripts": [settings["console_scripts"]],
         "nbdev": [f"{settings['lib_name']}={settings['lib_name']}._modidx:d"],
