@@ -161,6 +161,6 @@ class MID(nn.Module):
         crops = (plan_crops(self.classifier, image, plan, key, self.seed) for image, key in zip(resized, named))
         batch_size = max(1, min(self.batch_size, len(plan.crops) * len(pictures)))
         outputs = forward_crops(self.classifier, crops, batch_size, self.recipe.level == "feature")
-        return average(plan, *outputs, self.classifier.head)[:, 0]
+        with torch.autocast(outputs[1].device.type, enabled=False): return average(plan, *outputs, self.classifier.head)[:, 0]
 
     def extra_repr(self) -> str: return f"{self.recipe}, seed={self.seed}"
