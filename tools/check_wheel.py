@@ -26,10 +26,12 @@ def build(folder: Path) -> Path:
     run(sys.executable, "setup.py", "-q", "egg_info", "--egg-base", folder, "sdist", "-d", folder, folder=ROOT)
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
         archive.extractall(folder / "sdist", filter="data")
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, next((folder / "sdist").iterdir()), folder=folder)
+    unpacked = next((folder / "sdist").iterdir())
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, unpacked, folder=folder)
     wheel = next(folder.glob("*.whl"))
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    kept = {path.relative_to(ROOT).as_posix() for path in (ROOT / "mid_nbdev").rglob("*") if path.suffix in (".py", ".csv") or path.name == "py.typed"}
+    files = [path for path in (ROOT / "mid_nbdev").rglob("*") if path.suffix in (".py", ".csv") or path.name == "py.typed"]
+    kept = {path.relative_to(ROOT).as_posix() for path in files}
     if packed != kept:
         sys.exit(f"the wheel does not hold what the clone holds: {sorted(packed ^ kept)}")
     return wheel
