@@ -8,7 +8,8 @@ here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 settings = parser["DEFAULT"]
-extras = {name: settings[f"{name}_requirements"].split() for name in ("demo", "cpu", "bench", "dev")}
+extras = {key.removesuffix("_requirements"): value.split() for key, value in settings.items() if key.endswith("_requirements")}
+extras["dev"] = sum(extras.values(), [])
 
 setup(
     name=settings["lib_name"],
@@ -25,7 +26,7 @@ setup(
     package_data={"mid_nbdev": ["py.typed", "data/*.csv"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require=extras | {"dev": sum(extras.values(), [])},
+    extras_require=extras,
     entry_points={
         "console_scripts": [settings["console_scripts"]],
         "nbdev": [f"{settings['lib_name']}={settings['lib_name']}._modidx:d"],

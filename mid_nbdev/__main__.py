@@ -7,6 +7,8 @@ __all__ = ['main']
 
 # %% ../nbs/49_main.ipynb #5468debb
 import mid_nbdev.cli_bench  # noqa: F401
+import mid_nbdev.cli_doctor  # noqa: F401
+import mid_nbdev.cli_export  # noqa: F401
 import mid_nbdev.cli_paper  # noqa: F401
 from .cli import app
 

@@ -163,7 +163,7 @@ class MID(nn.Module):
             probabilities, self.crops_used = average_until_sure(engine, self.classifier, zip(resized, boxes), plan.policy)
             return probabilities
         outputs = forward_crops(engine, self.classifier, zip(resized, boxes), self.recipe.level == "feature")
-        return average(plan, *outputs, self.classifier.head)[:, 0]
+        with torch.autocast(self.device.type, enabled=False): return average(plan, *outputs, self.classifier.head)[:, 0]
 
     @property
     def device(self) -> torch.device:
