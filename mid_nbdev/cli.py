@@ -131,7 +131,8 @@ def evaluate(
     data: Path, # folder of class folders, or a flat folder with --labels
     labels: Path | None = None, # CSV with the columns file (relative to the folder) and label (class number)
     checkpoint: Path | None = None, # .safetensors or .pth file of weights to use instead of the library's
-    recipes: str = "CC,20RC", # recipes, or sets: demo, table_1 … table_8, figure_3, figure_7, curves
+    budget: float | None = None, # with --recipes auto: crops an image that may be spent on average; fitted on 200 of the images, without labels
+    recipes: str = "CC,20RC", # auto (as many crops as an image needs), recipes, or sets: demo, table_1 … table_8, figure_3, figure_7, curves
     out: Path | None = None, # run folder, new or to be resumed (runs/MODEL-DATA)
     keep: str | None = None, # "crops" keeps the logits of every crop beside the rows, in half precision
     seed: int = 0, # seed of the random crops
@@ -149,18 +150,21 @@ def evaluate(
     "Evaluate recipes on labelled images in one pass; an interrupted run goes on with the same command."
     if keep not in (None, "crops"): raise InputError(f"--keep {keep!r}: expected crops")
     given: dict[str, Any] = {"resize_to": resize, "crop": crop, "interpolation": interpolation, "mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std")}
+    from mid_nbdev.evaluate import fit_to_source
     from mid_nbdev.images import open_source
     from mid_nbdev.models import load_classifier
     from mid_nbdev.recipes import make_plan
     from mid_nbdev.runs import evaluate_run
 
+    if budget is not None and recipes.strip().lower() != "auto": raise InputError("--budget is for --recipes auto")
     plan = make_plan(recipes)
     classifier = load_classifier(model, checkpoint, **{name: value for name, value in given.items() if value is not None})
     source = open_source(data, labels, classifier.num_classes)
+    if budget is not None: plan = make_plan(fit_to_source(classifier, source, budget, device=device, engine=engine))
     folder = out or Path("runs") / f"{classifier.name.replace('/', '-')}-{data.resolve().name}"
     expected = classifier.preprocessing
     say(f"{classifier.name}: resize {expected.resize_to}, crop {expected.crop}, {expected.interpolation}\n{len(source)} images, "
-         f"{len(plan.recipes)} recipes, {len(plan.crops)} crops an image: {len(source) * len(plan.crops):,} forwards")
+         f"{f'{plan.policy}, ' if plan.policy else ''}{len(plan.recipes)} recipes, {'at most ' if plan.policy else ''}{len(plan.crops)} crops an image: {len(source) * len(plan.crops):,} forwards")
     if expected.crop > expected.resize_to: say("note: the crop is larger than the resized image's shorter side; images are padded with black")
     run = evaluate_run(classifier, source, plan, folder, seed=seed, dtype=dtype, engine=engine, batch_size=batch_size, workers=workers,
                        device=device, keep_crops=keep == "crops", say=say)

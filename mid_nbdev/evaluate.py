@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CROPS_PER_PART', 'score', 'images_per_part', 'split_parts', 'CropLogits', 'Part', 'make_part', 'refuse_misfits',
-           'evaluate_parts', 'evaluate']
+           'evaluate_parts', 'fit_to_source', 'evaluate']
 
 # %% ../nbs/21_evaluate.ipynb #b88b14e4
 import math
@@ -17,14 +17,14 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from .adaptive import average_until_sure
-from .average import average, forward_crops
+from .adaptive import average_until_sure, fit_policy
+from .average import average, forward_crops, score_crops
 from .calibrate import load_engine
 from .engines import Engine, pick_device, set_precision, usable_cores
 from .geometry import InputError
 from .images import ImageSource, crop_key, read_images
 from .models import Classifier
-from .recipes import Plan, Recipe, make_plan
+from .recipes import Plan, Policy, Recipe, make_plan
 
 # %% ../nbs/21_evaluate.ipynb #534be91a
 def score(
@@ -177,6 +177,25 @@ def evaluate_parts(
             done = make_part(average(plan, *outputs, classifier.head), part.read, part.failed, source, plan)
             logits = outputs[1].reshape(len(part.read), len(plan.crops), -1).half().cpu().numpy() if keep_crops else None
         yield done if logits is None else done._replace(crops=CropLogits([source.names[number] for number in part.read], logits))
+
+# %% ../nbs/21_evaluate.ipynb #7ec30d4d
+def fit_to_source(
+    classifier: Classifier, # classifier; moved to the device
+    source: ImageSource, # images; their labels are not looked at
+    budget: float | None = None, # crops an image that may be spent, on average
+    agreement: float | None = None, # or: share of images, 0 to 1, whose answer shall be that of all ten crops
+    images: int = 200, # how many of the images to fit on
+    device: str | None = None, # as "cuda:0"; a GPU if there is one
+    engine: str = "eager", # one of `ENGINES`, or "auto"
+) -> Policy: # the policy
+    "Fit a policy on some of a source's images."
+    plan, chosen, expected = make_plan(Policy()), pick_device(device), classifier.preprocessing
+    numbers = np.unique(np.linspace(0, len(source) - 1, min(images, len(source))).astype(int)).tolist()
+    ready, upload = load_engine(classifier, engine, device=chosen, crops=len(numbers) * len(plan.crops)), _uploader(chosen)
+    read = (image for _, image, _ in read_images(source, numbers, expected.resize_to, expected.interpolation, min(16, usable_cores())) if image is not None)
+    with torch.inference_mode():
+        scores = score_crops(ready, classifier, ((upload(image), plan.boxes(image.shape[0], image.shape[1], expected.crop, "")) for image in read))
+    return fit_policy(scores.cpu(), budget, agreement)
 
 # %% ../nbs/21_evaluate.ipynb #a24a1278
 def evaluate(

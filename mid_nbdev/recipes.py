@@ -15,8 +15,8 @@ from functools import cached_property
 
 import numpy as np
 
-from .crops import fixed_boxes, make_boxes, mirror, random_boxes
-from .geometry import InputError, center_offset, offset_count
+from .crops import fixed_boxes, mirror, random_boxes
+from .geometry import InputError
 
 # %% ../nbs/02_recipes.ipynb #44e5561c
 KINDS = ("CC", "FC", "MFC", "RC", "MRC")
@@ -60,18 +60,18 @@ def _parse_part(
 # %% ../nbs/02_recipes.ipynb #1cf3d9f4
 @dataclass(frozen=True)
 class Policy(Recipe):
-    "As many crops as an image needs: the center crop, then random crops, until the leading class is `margin / sqrt(crops)` ahead."
-    parts: tuple[tuple[str, int, int], ...] = (("CC", 1, 0), ("RC", 20, 0)) # at most these
-    margin: float = 0.25 # how far ahead, as a probability, the first class has to be of the second after one crop
+    "As many of the ten fixed crops as an image needs: until the leading class is `margin / sqrt(crops)` ahead."
+    parts: tuple[tuple[str, int, int], ...] = (("FC", 5, 0), ("MFC", 5, 0)) # at most these
+    margin: float = 0.2 # how far ahead, as a probability, the first class has to be of the second after one crop
 
     def __str__(self) -> str: return f"auto~{self.margin:g}"
 
 def _parse_policy(
-    text: str, # "auto" or as "auto~0.25"
-) -> Policy: # of at most 21 crops
+    text: str, # "auto" or as "auto~0.2"
+) -> Policy: # of at most 10 crops
     "Read a policy. Raises `InputError` for a margin that is no number from 0 up."
     found = re.fullmatch(r"auto(?:~(\d+(?:\.\d*)?|\.\d+))?", text.strip().lower())
-    if not found: raise InputError(f"recipe {text!r}: expected auto, or auto~MARGIN with a number from 0 up, as auto~0.25")
+    if not found: raise InputError(f"recipe {text!r}: expected auto, or auto~MARGIN with a number from 0 up, as auto~0.2")
     return Policy(margin=float(found[1])) if found[1] else Policy()
 
 # %% ../nbs/02_recipes.ipynb #02de5b80
@@ -131,17 +131,11 @@ def parse_recipes(
     return tuple(dict.fromkeys(parse_recipe(text) for text in texts))
 
 # %% ../nbs/02_recipes.ipynb #5e02c5b1
-def _distinct(
-    height: int, # height of the resized image, pixels
-    width: int, # width of the resized image, pixels
-    crop: int, # side of the crop, pixels
-    drawn: np.ndarray, # random boxes (n, 3)
-) -> np.ndarray: # boxes, at most n + 1: the center crop, then other places
-    "The center crop and random crops, no place twice; every place there is, where they are no more than the random crops."
-    center = make_boxes(center_offset(height, crop), center_offset(width, crop))
-    tops, lefts = offset_count(height, crop), offset_count(width, crop)
-    if tops * lefts <= len(drawn) + 1: drawn = make_boxes(*(grid.ravel() for grid in np.mgrid[:tops, :lefts]))
-    boxes = np.concatenate([center, drawn])
+def _in_order(
+    fixed: np.ndarray, # the five fixed crops (5, 3)
+) -> np.ndarray: # boxes, at most 10
+    "A policy's crops in the order of drawing, no place twice: center, mirrored center, corners with the mirrored opposite corner."
+    boxes = np.concatenate([fixed, mirror(fixed)])[[4, 9, 0, 8, 1, 7, 2, 6, 3, 5]]
     return boxes[np.sort(np.unique(boxes, axis=0, return_index=True)[1])]
 
 # %% ../nbs/02_recipes.ipynb #745020f8
@@ -190,9 +184,9 @@ class Plan:
         key: str, # what names the image
         seed: int = 0, # seed of the evaluation
     ) -> np.ndarray: # boxes (crops, 3)
-        "The boxes of all crops of the plan for one image; for a policy each place once, all places where they are few."
-        if self.policy: return _distinct(height, width, crop, random_boxes(height, width, crop, len(self.crops) - 1, key, seed))
+        "The boxes of all crops of the plan for one image; for a policy in the order of drawing, no place twice."
         fixed = fixed_boxes(height, width, crop)
+        if self.policy: return _in_order(fixed)
         drawn = {kind: random_boxes(height, width, crop, 1 + max([n for k, n in self.crops if k == kind], default=-1), key, seed, kind == "MRC")
                  for kind in ("RC", "MRC")}
         pool = {"FC": fixed, "MFC": mirror(fixed), **drawn}
