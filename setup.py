@@ -8,7 +8,7 @@ here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 settings = parser["DEFAULT"]
-extras = {name: settings[f"{name}_requirements"].split() for name in ("demo", "cpu", "bench", "dev")}
+extras = {name: settings[f"{name}_requirements"].split() for name in ("demo", "cpu", "bench", "ray", "dev")}
 
 setup(
     name=settings["lib_name"],

@@ -7,6 +7,7 @@ __all__ = ['main']
 
 # %% ../nbs/49_main.ipynb #5468debb
 import mid_nbdev.cli_paper  # noqa: F401
+import mid_nbdev.cli_verify  # noqa: F401
 from .cli import app
 
 # %% ../nbs/49_main.ipynb #f835177a

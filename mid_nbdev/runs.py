@@ -7,7 +7,6 @@ __all__ = ['make_manifest', 'manifest_differences', 'read_part', 'Run', 'create_
 
 # %% ../nbs/22_runs.ipynb #e085af59
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -24,10 +23,11 @@ from tqdm.auto import tqdm
 from .calibrate import load_engine
 from .engines import Engine, pick_device
 from .evaluate import Part, evaluate_parts, images_per_part, refuse_misfits, split_parts
+from .files import printable
 from .geometry import InputError
-from .images import ImageSource, printable
+from .images import ImageSource
 from .models import Classifier, weights_hash
-from .ranks import Claims, Rank, claim_each, find_rank, owner, remove_leftovers
+from .ranks import Claims, Rank, claim_each, find_rank, remove_leftovers, write_whole
 from .recipes import Plan, Recipe, make_plan
 
 # %% ../nbs/22_runs.ipynb #315471a0
@@ -79,35 +79,6 @@ def manifest_differences(
 # %% ../nbs/22_runs.ipynb #31d69eae
 _SCHEMA = pa.schema([("image", pa.string()), ("label", pa.int32()), ("recipe", pa.string()), ("prediction", pa.int32()),
                      ("rank", pa.int32()), ("p_true", pa.float32()), ("confidence", pa.float32()), ("crops", pa.int32())])
-
-def _linked(
-    file: Path, # a file
-    path: Path, # another name for it
-) -> bool: # False where the file system has no links
-    "Give a file another name, unless that is taken: then FileExistsError is raised."
-    try: os.link(file, path)
-    except FileExistsError: raise
-    except OSError: return False
-    return True
-
-def _write_whole(
-    path: Path, # where the file shall be
-    content: bytes, # what it shall hold
-    only_new: bool = False, # leave a file alone that is there already?
-) -> None:
-    "Write a file in one step: it is there whole, or not at all. Raises `InputError` if it cannot be, and FileExistsError."
-    beside = path.with_name(f".{path.name}.{owner()}")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if not only_new or not _linked(beside, path): os.replace(beside, path)
-    except FileExistsError: raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); what is finished stays, and the same command goes on from there") from error
-    finally:
-        if beside.exists(): beside.unlink()
 
 def _checksum(
     table: pa.Table, # rows
@@ -216,7 +187,7 @@ def create_run(
         content = json.dumps({**manifest, "checksum": _manifest_checksum(manifest)}, indent=2)
         try:
             (folder / "parts").mkdir(parents=True, exist_ok=True)
-            _write_whole(folder / "manifest.json", content.encode(), only_new=True)
+            write_whole(folder / "manifest.json", content.encode(), only_new=True)
             return Run(folder, manifest)
         except FileExistsError as error:
             if not (folder / "manifest.json").exists(): raise InputError(f"{folder}: cannot be a folder ({error.strerror})") from error
@@ -226,7 +197,7 @@ def create_run(
         raise InputError(f"{folder} holds a run with other settings; give another --out, or the same settings:\n  " + "\n  ".join(different))
     return run
 
-# %% ../nbs/22_runs.ipynb #3ab07e7e
+# %% ../nbs/22_runs.ipynb #4e0a1020
 def _fill(
     run: Run, # run
     rank: Rank, # which of the processes this is
@@ -240,7 +211,7 @@ def _fill(
             taken: list[int] = []
             numbers = claim_each(claims, rank.order(missing), lambda number: run.path(number).exists(), taken)
             for done, part in enumerate(evaluate(parts[number] for number in numbers)):
-                _write_whole(run.path(taken[done]), _part_bytes(part))
+                write_whole(run.path(taken[done]), _part_bytes(part))
                 claims.release(taken[done])
             bar.update(sum(len(parts[number]) for number in run.present()) - bar.n)
             if not taken: time.sleep(0.2)
@@ -302,10 +273,10 @@ def evaluate_run(
         if ready is None or (ready.name, ready.batch_size) != kept: ready = load(*kept)
         done = len(source) - sum(len(run.parts()[number]) for number in missing)
         bar = tqdm(total=len(source), initial=done, unit="image", desc=classifier.name, disable=rank.number > 0)
-        if origin is not None: _write_whole(run.folder / "origin.json", json.dumps(origin, indent=2).encode())
+        if origin is not None: write_whole(run.folder / "origin.json", json.dumps(origin, indent=2).encode())
         _fill(run, rank, lambda parts: evaluate_parts(classifier, source, plan, parts, seed=seed, dtype=dtype, engine=ready,
                                                       device=device, progress=bar, **options), bar)
     listed, failed = run.folder / "failed.csv", run.failed()
     content = failed.to_csv(index=False).encode()
-    if len(failed) and not (listed.exists() and listed.read_bytes() == content): _write_whole(listed, content)
+    if len(failed) and not (listed.exists() and listed.read_bytes() == content): write_whole(listed, content)
     return run
