@@ -94,7 +94,7 @@ def write_whole(
     finally:
         if beside.exists(): beside.unlink()
 
-# %% ../nbs/14_ranks.ipynb #5723ca01
+# %% ../nbs/14_ranks.ipynb #0bd3fec5
 PATIENCE = 10.0 # seconds that another's claim is respected at least
 
 class Claims:
@@ -103,9 +103,9 @@ class Claims:
     def __init__(
         self,
         folder: Path, # folder of the parts
-        patience: float = PATIENCE, # seconds that another's claim is respected at least
+        patience: float | None = None, # seconds that another's claim is respected at least; `PATIENCE` if not given
     ):
-        self.folder, self.patience = folder, patience
+        self.folder, self.patience = folder, PATIENCE if patience is None else patience
         self.mine: dict[int, float] = {} # when each was taken
         self.seen: dict[tuple, float] = {} # when each of the others' was first seen
 

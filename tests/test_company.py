@@ -42,11 +42,11 @@ def companies(source):
     yield "other labels", [ImageSource(source.root, source.names, np.roll(source.labels, EACH + 1))]
 
 
-def changed_by_company(classifier, source, batch_size=16):
+def changed_by_company(classifier, source, batch_size=16, recipes="CC,3RC,3RC@feature,2RC@logit"):
     "In what company a prediction, or a confidence by more than rounding, is another."
 
     def rows(some):
-        table = evaluate(classifier, some, "CC,3RC,3RC@feature,2RC@logit", device="cpu", batch_size=batch_size, workers=0).rows
+        table = evaluate(classifier, some, recipes, device="cpu", batch_size=batch_size, workers=0).rows
         return table.set_index(["image", "recipe"])[["prediction", "confidence"]]
 
     usual, changed = rows(source), []
@@ -61,8 +61,8 @@ def changed_by_company(classifier, source, batch_size=16):
     return changed
 
 
-def small(network):
-    return Classifier(network, Preprocessing(36, 32, "bilinear", (0.5,) * 3, (0.5,) * 3), "small")
+def small(network, head=None):
+    return Classifier(network, Preprocessing(36, 32, "bilinear", (0.5,) * 3, (0.5,) * 3), "small", head)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
@@ -79,11 +79,13 @@ class BatchStatistics(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
-        self.trunk, self.norm, self.fc = nn.Conv2d(3, 8, 5, stride=4), nn.BatchNorm1d(8), nn.Linear(8, CLASSES)
+        self.trunk, self.fc = nn.Conv2d(3, 8, 5, stride=4), nn.Linear(8, CLASSES)
 
     def forward(self, crops):
         features = self.trunk(crops).relu().mean((2, 3))
-        return self.fc(nn.functional.batch_norm(features, None, None, training=len(features) > 1))
+        if len(features) > 1:
+            features = (features - features.mean(0)) / (features.std(0) + 1e-3)
+        return self.fc(features)
 
 
 class CountsCalls(nn.Module):
@@ -105,12 +107,12 @@ def test_a_leak_through_the_batch_is_caught(source):
 
 def test_a_leak_of_the_order_of_labels_is_caught(source):
     network = CountsCalls(crops_an_image=4)
-    cheating = small(network)
+    cheating = small(network, head=())
     network.seen = 0
     rows = evaluate(cheating, source, "CC,3RC", device="cpu", batch_size=16, workers=0).rows
     assert (rows["rank"] == 0).all(), "the leak does not even work"
     network.seen = 0
-    assert {"shuffled", "backwards", "one class at a time"} <= set(changed_by_company(cheating, source))
+    assert {"shuffled", "backwards", "one class at a time"} <= set(changed_by_company(cheating, source, recipes="CC,3RC"))
 
 
 def test_labels_reach_nothing_but_the_score(source):
