@@ -9,7 +9,7 @@ __all__ = ['CROPS_PER_PART', 'score', 'images_per_part', 'split_parts', 'CropLog
 # %% ../nbs/21_evaluate.ipynb #b88b14e4
 import math
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, islice, tee
 from typing import NamedTuple
 
 import numpy as np
@@ -146,7 +146,7 @@ def evaluate_parts(
     classifier: Classifier, # classifier; moved to the device
     source: ImageSource, # labelled images
     recipes: str | Iterable[str | Recipe] | Plan, # recipes, evaluated in one pass
-    parts: list[range], # image numbers of each part
+    parts: Iterable[range], # image numbers of each part; with an engine that is ready, asked for as reading goes on
     seed: int = 0, # seed of the random crops
     batch_size: int | None = None, # crops a forward pass; measured if not given, see `load_engine`
     workers: int | None = None, # threads that decode: one a core, at most 16, if not given
@@ -161,10 +161,12 @@ def evaluate_parts(
     plan, chosen = make_plan(recipes), pick_device(device)
     refuse_misfits(classifier, source, plan, workers, keep_crops)
     if isinstance(engine, str):
+        parts = list(parts)
         engine = load_engine(classifier, engine, dtype, batch_size, chosen, sum(map(len, parts)) * len(plan.crops), say)
     set_precision(dtype)
     expected, upload = classifier.preprocessing, _uploader(chosen)
-    images = read_images(source, chain.from_iterable(parts), expected.resize_to, expected.interpolation,
+    parts, ahead = tee(parts)
+    images = read_images(source, chain.from_iterable(ahead), expected.resize_to, expected.interpolation,
                          min(16, usable_cores()) if workers is None else workers, chosen.type == "cuda")
     for numbers in parts:
         with torch.inference_mode():

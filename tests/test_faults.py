@@ -1,0 +1,74 @@
+"""Faults that are really done to a run. Afterwards the rows are those of an unbroken run, or a clear error names the file.
+
+MID_FAULTS=20 in the environment does the random ones twenty times instead of once or twice.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import faults  # noqa: E402
+
+TIMES = int(os.environ.get("MID_FAULTS", 2))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return faults.make_data(tmp_path_factory.mktemp("faults") / "data")
+
+
+def survived(outcome):
+    assert (outcome.survived, outcome.rows_lost) == (outcome.times, 0), outcome
+    return outcome
+
+
+@pytest.mark.parametrize("number, message", [(signal.SIGKILL, ""), (signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_killed_at_random_moments(made, number, message):
+    survived(faults.killed_at_random(made, TIMES, number))
+
+
+@pytest.mark.parametrize("moment", faults.MOMENTS)
+def test_killed_while_writing(made, moment):
+    survived(faults.killed_at(made, moment))
+
+
+@pytest.mark.parametrize("fault", [faults.full_disk, faults.read_only_disk])
+def test_disks(made, fault):
+    try:
+        survived(fault(made))
+    except OSError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("how", ["truncated", "bit-flipped"])
+def test_damaged_parts(made, how):
+    survived(faults.damaged_part(made, how, TIMES))
+
+
+def test_damaged_manifest(made):
+    survived(faults.damaged_manifest(made))
+
+
+def test_threads_that_die(made):
+    survived(faults.dying_threads(made, max(1, TIMES // 2)))
+
+
+@pytest.mark.parametrize("ranks, launcher", [(1, "RANK"), (2, "SLURM"), (3, "RANK"), (5, "RANK"), (2, "none")])
+def test_ranks_give_the_same_rows_bit_for_bit(made, ranks, launcher):
+    outcome, merged = faults.shared(made, ranks, launcher)
+    survived(outcome)
+    assert merged == faults.rows_hash(made.rows)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_rank_that_dies_or_hangs_stops_nobody(made, stop):
+    survived(faults.shared(made, 3, stop=stop, patience=1.0)[0])
+
+
+def test_torchrun(made):
+    survived(faults.torchrun(made, 2)[0])
