@@ -217,8 +217,9 @@ def profile(
         pictures = timed("decode", lambda: [Image.open(source.root / name).convert("RGB") for name in source.names])
         images = timed("resize", lambda: [resize(picture, expected.resize_to, expected.interpolation) for picture in pictures])
         boxes = timed("draw", lambda: [plan.boxes(image.shape[0], image.shape[1], expected.crop, crop_key(name)) for image, name in zip(images, source.names)])
-        batches = timed("cut", lambda: [batch for batch, _ in fixed_batches(zip(images, boxes), expected.crop, ready.batch_size)])
-        outputs = timed("forward", lambda: [torch.cat(kind)[:len(images) * len(plan.crops)] for kind in zip(*ready.outputs(batches))])
+        counts = timed("cut", lambda: [count for _, count in fixed_batches(zip(images, boxes), expected.crop, ready.batch_size)])
+        batch = next(fixed_batches(zip(images, boxes), expected.crop, ready.batch_size))[0]
+        outputs = timed("forward", lambda: [torch.cat(kind)[:len(images) * len(plan.crops)] for kind in zip(*ready.outputs([batch] * len(counts)))])
         averaged = timed("average", lambda: average(plan, outputs[0] if len(outputs) == 2 else None, outputs[-1], classifier.head))
         part = timed("rows", lambda: make_part(averaged, list(range(len(source))), {}, source, plan))
     with tempfile.TemporaryDirectory() as folder: timed("write", lambda: write_whole(Path(folder) / "part.parquet", part_bytes(part)))
