@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTESTS', 'apart', 'processor', 'evaluation_rate', 'efficiency', 'contest', 'growth', 'slopes', 'matrix_rate',
-           'limit', 'header_rates', 'profile', 'exactness', 'long_table', 'plot_benchmark']
+           'limit', 'header_rates', 'policy_times', 'profile', 'exactness', 'long_table', 'plot_benchmark']
 
 # %% ../nbs/35_bench.ipynb #1df0233f
 import platform
@@ -29,7 +29,7 @@ from .average import average, fixed_batches, forward_crops
 from .calibrate import crop_rate, load_engine
 from .crops import resize
 from .engines import usable_cores
-from .evaluate import evaluate_parts, images_per_part, make_part, split_parts
+from .evaluate import evaluate_parts, fit_to_source, images_per_part, make_part, split_parts
 from .images import crop_key, decode, image_shapes
 from .peers import Task, Timed
 from .plots import COLORS
@@ -197,6 +197,25 @@ def header_rates(
     started = time.perf_counter()
     for name in source.names: Image.open(source.root / name).convert("RGB")
     return {"headers": headers, "decoded": len(source) / (time.perf_counter() - started)}
+
+# %% ../nbs/35_bench.ipynb #7dad6e84
+def policy_times(
+    task: Task, # network and images
+    engine: str = "auto", # engine
+    budget: float = 2.0, # crops an image for the policy
+    rounds: int = 3, # measurements of each, of which the median is taken
+) -> pd.DataFrame: # recipe, crops an image, seconds, times the center crop's
+    "Time of a policy against that of recipes."
+    classifier, source = task.classifier(), task.source()
+    ready, policy = load_engine(classifier, engine), fit_to_source(classifier, source, budget, device="cpu", engine=engine)
+    lines = []
+    for recipe in ("CC", policy, "5FC+5MFC", "20RC") * rounds:
+        plan = make_plan(recipe)
+        start = time.perf_counter()
+        parts = list(evaluate_parts(classifier, source, plan, split_parts(len(source), images_per_part(plan)), device="cpu", engine=ready))
+        lines.append({"recipe": str(recipe), "crops": float(np.mean([part.rows["crops"].mean() for part in parts])), "seconds": time.perf_counter() - start})
+    table = pd.DataFrame(lines).groupby("recipe", as_index=False, sort=False).median(numeric_only=True)
+    return table.assign(times_center=table["seconds"] / table["seconds"].iloc[0])
 
 # %% ../nbs/35_bench.ipynb #17695566
 def profile(

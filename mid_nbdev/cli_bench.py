@@ -30,11 +30,12 @@ def _measure(
     if section == "growth": return bench.growth(task, engine)
     if section == "exactness": return bench.exactness(task)
     if section == "limit": return pd.DataFrame([bench.apart(bench.limit, task, engine)[0]])
+    if section == "policy": return bench.apart(bench.policy_times, task, engine)[0]
     if section == "headers": return pd.DataFrame([bench.header_rates(task)])
     return pd.DataFrame(bench.apart(bench.profile, task, engine)[0].items(), columns=["stage", "seconds"])
 
 # %% ../nbs/45_cli_bench.ipynb #55e5b5b2
-SECTIONS = ("efficiency", "peers", "growth", "limit", "headers", "profile", "exactness")
+SECTIONS = ("efficiency", "peers", "growth", "limit", "headers", "policy", "profile", "exactness")
 
 @command
 def bench(
