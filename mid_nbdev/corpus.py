@@ -124,7 +124,7 @@ class Actor:
         failed = sum(reason != "" for reason in table["reason"].to_pylist())
         return {"name": piece["name"], "piece": piece["piece"], "last": piece["last"], "images": len(table), "failed": failed}
 
-# %% ../nbs/52_corpus.ipynb #b43fac08
+# %% ../nbs/52_corpus.ipynb #f9525872
 class Predicted(NamedTuple):
     "What there is now."
     shards: int # of the corpus, all done
@@ -150,7 +150,8 @@ def _stream(ray, task: Task, shards: list[Shard]) -> Iterator[dict[str, Any]]:
     gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 1))
     workers: dict[str, Any] = {"num_gpus": 1, "concurrency": gpus} if gpus else {"num_cpus": 1, "concurrency": (1, max(1, cpus - 1))}
     rows = ray.data.from_items([{"shard": json.dumps(shard)} for shard in shards], override_num_blocks=len(shards))
-    return rows.flat_map(task.pieces).map(Actor, fn_constructor_args=(task,), **workers).iter_rows()
+    apart = {"num_cpus": 0.5} # other than the actors' share, so that Ray keeps decoding out of them
+    return rows.flat_map(task.pieces, **apart).map(Actor, fn_constructor_args=(task,), **workers).iter_rows()
 
 def _prepare(task: Task, manifest: dict) -> None:
     "Make the folder of the predictions, or see that it was made with the same settings."

@@ -21,6 +21,7 @@ from .adaptive import average_until_sure, fit_policy
 from .average import average, forward_crops, score_crops
 from .calibrate import load_engine
 from .engines import Engine, pick_device, set_precision, usable_cores
+from .files import printable
 from .geometry import InputError
 from .images import ImageSource, crop_key, read_images
 from .models import Classifier
@@ -102,13 +103,13 @@ def make_part(
     scores = score(probabilities[finite.to(probabilities.device)], torch.from_numpy(source.labels[kept]))
     recipes = len(plan.recipes)
     rows = pd.DataFrame({
-        "image": np.repeat([source.names[number] for number in kept], recipes),
+        "image": np.repeat([printable(source.names[number]) for number in kept], recipes),
         "label": np.repeat(source.labels[kept], recipes).astype(np.int32),
         "recipe": [str(recipe) for recipe in plan.recipes] * len(kept),
         **{name: values.reshape(-1) for name, values in scores.items()},
         "crops": (np.tile([recipe.crops for recipe in plan.recipes], len(kept)) if crops is None else crops[finite.numpy()]).astype(np.int32),
     })
-    return Part(rows, pd.DataFrame(sorted(failed.items()), columns=["image", "reason"]))
+    return Part(rows, pd.DataFrame([(printable(name), reason) for name, reason in sorted(failed.items())], columns=["image", "reason"]))
 
 # %% ../nbs/21_evaluate.ipynb #6a2a44cd
 def _uploader(

@@ -10,10 +10,11 @@ __all__ = ['ImageSource', 'crop_key', 'class_numbers', 'read_class_folders', 're
 import json
 import os
 import re
+import threading
 import warnings
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
@@ -110,7 +111,7 @@ def read_labels(
 ) -> ImageSource: # the images of the table
     "A source from a CSV of file names and class numbers. Raises `InputError` naming the line that is wrong."
     name = Path(labels).name
-    try: table = pd.read_csv(labels, dtype=str, keep_default_na=False, encoding_errors="surrogateescape")
+    try: table = pd.read_csv(labels, dtype=object, keep_default_na=False, encoding_errors="surrogateescape")
     except (OSError, ValueError) as error:
         raise InputError(f"labels {labels}: cannot be read as a CSV ({str(error).strip()[:150]})") from error
     if not {"file", "label"} <= set(table.columns):
@@ -224,17 +225,28 @@ def read_images(
     if not workers:
         yield from map(read, numbers)
         return
+    busy: dict[int, threading.Thread] = {} # who reads which image
     pool, waiting = ThreadPoolExecutor(workers, "decode"), deque[tuple[int, Future]]()
+
+    def work(number):
+        busy[number] = threading.current_thread()
+        return read(number)
+
     def finished():
+        nonlocal pool, waiting
         number, future = waiting.popleft()
-        try: return future.result(timeout=10)
-        except TimeoutError: return read(number) if future.cancel() else future.result()
-        except BaseException:
-            if future.done() and future.exception() is not None: return read(number)
-            raise
+        while not future.done():
+            wait([future], timeout=1)
+            if future.done() or number in busy and busy[number].is_alive(): continue
+            future.cancel()
+            pool = ThreadPoolExecutor(workers, "decode")
+            waiting = deque((later, pool.submit(work, later) if other.cancel() else other) for later, other in waiting)
+            break
+        busy.pop(number, None)
+        return future.result() if future.done() and not future.cancelled() and future.exception() is None else read(number)
     try:
         for number in numbers:
-            waiting.append((number, pool.submit(read, number)))
+            waiting.append((number, pool.submit(work, number)))
             if len(waiting) > 8 * workers: yield finished()
         while waiting: yield finished()
     finally: pool.shutdown(cancel_futures=True)

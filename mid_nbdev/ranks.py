@@ -159,19 +159,21 @@ def claim_each(
             taken.append(part)
             yield part
 
-# %% ../nbs/14_ranks.ipynb #8bb0b4ed
+# %% ../nbs/14_ranks.ipynb #74f35b7f
 _LEFTOVER = re.compile(r"\..+?\.([A-Za-z0-9-]+\.[0-9]+)")
 
 def remove_leftovers(
     folder: Path, # folder that processes wrote into
     days: float = 1, # age from which another machine's files are removed
 ) -> list[str]: # their names
-    "Remove the unfinished files of processes that are no more."
+    "Remove the unfinished files of processes that are no more, and claims on parts that are there."
     removed = []
     for path in sorted(folder.glob(".*")):
         found = _LEFTOVER.fullmatch(path.name)
         try:
-            if not found or not (is_dead(found[1]) or time.time() - path.stat().st_mtime > 86400 * days): continue
+            old = found and (is_dead(found[1]) or time.time() - path.stat().st_mtime > 86400 * days)
+            settled = path.suffix == ".claim" and (folder / f"{path.stem.lstrip('.')}.parquet").exists()
+            if not old and not settled: continue
             path.unlink()
         except OSError: continue
         removed.append(path.name)

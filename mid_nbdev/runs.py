@@ -26,7 +26,6 @@ from tqdm.auto import tqdm
 from .calibrate import load_engine
 from .engines import Engine, pick_device
 from .evaluate import CropLogits, Part, evaluate_parts, images_per_part, refuse_misfits, split_parts
-from .files import printable
 from .geometry import InputError
 from .images import ImageSource
 from .models import Classifier, weights_hash
@@ -100,8 +99,8 @@ def part_bytes(
     part: Part, # rows and failures
 ) -> bytes: # a Parquet file
     "A part as Parquet, its failures and its checksum in the file's metadata."
-    names = part.rows.assign(image=[printable(name) for name in part.rows["image"]], recipe=part.rows["recipe"].astype(str))
-    failed = json.dumps([(printable(name), reason) for name, reason in part.failed.values.tolist()])
+    names = part.rows.assign(**{name: part.rows[name].astype(str) for name in ("image", "recipe")})
+    failed = json.dumps(part.failed.values.tolist())
     table = pa.Table.from_pandas(names, schema=_SCHEMA, preserve_index=False)
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata({"failed": failed, "checksum": _checksum(table, failed)}), sink, write_page_checksum=True)

@@ -58,7 +58,7 @@ def _count_problems(
         problems.append(f"{len(rows)} rows and {len(failed)} failures for {expected} images and {len(recipes)} recipes")
     return problems
 
-# %% ../nbs/23_verify.ipynb #d552e951
+# %% ../nbs/23_verify.ipynb #8e80963e
 TOLERANCES = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2, "float16": 1e-2} # of a probability, on another machine
 
 def _sample(
@@ -86,7 +86,6 @@ def _recompute(
     settings = run.manifest
     again = evaluate(classifier, some, settings["recipes"], seed=settings["seed"], dtype=settings["dtype"], engine=settings["engine"],
                      batch_size=settings["batch_size"], device=device).rows
-    again = again.assign(image=[printable(name) for name in again["image"]])
     rows = run.rows()
     return rows[rows["image"].isin(again["image"])].merge(again, on=["image", "recipe"], how="outer", suffixes=("_was", "_is"))
 

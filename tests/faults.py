@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -27,7 +28,7 @@ from mid_nbdev.geometry import InputError
 from mid_nbdev.runs import Run
 
 HERE = Path(__file__).resolve().parent
-RECIPES = "CC,256RC@logit"
+RECIPES = "CC,130RC@logit"
 IMAGES = 80
 
 _processes = multiprocessing.get_context("forkserver")
@@ -54,13 +55,11 @@ class Made(NamedTuple):
 
 def rows_hash(rows):
     "A hash of merged rows, bit for bit."
-    return blake2b(
-        b"".join(
-            np.ascontiguousarray(rows[name]).tobytes() if rows[name].dtype != object else "\n".join(rows[name]).encode()
-            for name in rows.columns
-        ),
-        digest_size=8,
-    ).hexdigest()
+    digest = blake2b(digest_size=8)
+    for name in rows.columns:
+        values = rows[name]
+        digest.update(values.to_numpy().tobytes() if pd.api.types.is_numeric_dtype(values) else "\n".join(values).encode())
+    return digest.hexdigest()
 
 
 def words(made, out, *more):
@@ -265,7 +264,7 @@ def remount(folder, options):
 
 def full_disk(made):
     "A run onto a disk that is too small, resumed when the disk is larger."
-    with small_disk(made.folder / "small", "32k") as disk:
+    with small_disk(made.folder / "small", "16k") as disk:
         report = made.folder / "full.txt"
         status = Process(words(made.folder, disk / "run"), report=report).wait()
         text = _tell(report.read_text())

@@ -1,5 +1,6 @@
 """Files that nobody wants to be given, made here, each with the answer that is expected: "" for a row, else a piece of the reason."""
 
+import csv
 import io
 import json
 import os
@@ -12,7 +13,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import Image
 from safetensors.torch import save
@@ -193,8 +193,8 @@ def make_corpus(folder, canary):
 
 def write_labels(path, labelled):
     "A CSV of labels, whatever the names are."
-    table = pd.DataFrame(sorted(labelled.items()), columns=["file", "label"])
-    Path(path).write_bytes(table.to_csv(index=False).encode("utf-8", "surrogateescape"))
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        csv.writer(file).writerows([("file", "label"), *sorted(labelled.items())])
 
 
 GOOD_LINE = "good.jpg,1\n"
