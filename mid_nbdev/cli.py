@@ -139,7 +139,8 @@ def _finish(run) -> None:
     raise typer.Exit(1)
 
 # %% ../nbs/40_cli.ipynb #cc6952b7
-MAX_PIXELS, MAX_BYTES = 178_956_970, 2**28
+MAX_PIXELS = 178_956_970
+MAX_BYTES = 2**28
 
 @command
 def evaluate(
