@@ -87,6 +87,7 @@ def _decide(
     enough = (first - second > margin / counts.sqrt()).tolist()
     return [done or image.crops == len(image.boxes) for done, image in zip(enough, group)]
 
+# %% ../nbs/19_adaptive.ipynb #8180e2c1
 def average_until_sure(
     engine: Engine, # what computes the outputs
     classifier: Classifier, # the classifier it was made for

@@ -140,9 +140,9 @@ def image_key(
     digest.update(image.tobytes())
     return digest.hexdigest()
 
-# %% ../nbs/20_average.ipynb #03ff8f10
-class MID(nn.Module):
-    "A classifier that averages crops by a recipe: images in, probabilities out."
+# %% ../nbs/20_average.ipynb #eb9680a6
+class _Wrapper(nn.Module):
+    "What `MID` is made from: a classifier, a recipe, and the engines that they need."
 
     def __init__(
         self,
@@ -162,6 +162,28 @@ class MID(nn.Module):
         self.crops_used: torch.Tensor | None = None # by a policy, for each image of the last call
         if self.recipe.level == "feature" and self.classifier.split_error:
             raise InputError(f"{self.classifier.name} has no feature level: {self.classifier.split_error}; use @logit or @softmax")
+
+    @property
+    def device(self) -> torch.device:
+        "Where the classifier is."
+        return next(self.classifier.parameters()).device
+
+    def _engine(self, most: int) -> Engine:
+        "The engine for at most so many crops, made when first needed."
+        if self.engine == "eager": return TorchEngine(self.classifier, batch_size=most)
+        key = (self.engine, self.device)
+        if key not in self._engines: self._engines[key] = make_engine(self.classifier, self.engine, device=self.device)
+        return self._engines[key]
+
+    def __getstate__(self) -> dict:
+        "Without engines: they are made anew where the wrapper is copied to."
+        return {**self.__dict__, "_engines": {}}
+
+    def extra_repr(self) -> str: return f"{self.recipe}, seed={self.seed}"
+
+# %% ../nbs/20_average.ipynb #03ff8f10
+class MID(_Wrapper):
+    "A classifier that averages crops by a recipe: images in, probabilities out."
 
     @torch.no_grad()
     def forward(
@@ -197,21 +219,3 @@ class MID(nn.Module):
         boxes = [plan.boxes(image.shape[0], image.shape[1], expected.crop, "") for image in resized]
         self.recipe = fit_policy(score_crops(self._engine(self.batch_size), self.classifier, zip(resized, boxes)), budget, agreement)
         return self
-
-    @property
-    def device(self) -> torch.device:
-        "Where the classifier is."
-        return next(self.classifier.parameters()).device
-
-    def _engine(self, most: int) -> Engine:
-        "The engine for at most so many crops, made when first needed."
-        if self.engine == "eager": return TorchEngine(self.classifier, batch_size=most)
-        key = (self.engine, self.device)
-        if key not in self._engines: self._engines[key] = make_engine(self.classifier, self.engine, device=self.device)
-        return self._engines[key]
-
-    def __getstate__(self) -> dict:
-        "Without engines: they are made anew where the wrapper is copied to."
-        return {**self.__dict__, "_engines": {}}
-
-    def extra_repr(self) -> str: return f"{self.recipe}, seed={self.seed}"

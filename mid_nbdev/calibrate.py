@@ -79,6 +79,7 @@ def _candidates(
         if name != "compile" or device.type == "cuda" or names == ["eager"]: names.append(name)
     return names
 
+# %% ../nbs/13_calibrate.ipynb #f8b297e3
 def calibrate(
     classifier: Classifier, # classifier; moved to the device
     name: str = "auto", # one of `ENGINES`, or all that are installed

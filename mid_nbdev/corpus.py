@@ -109,6 +109,7 @@ def join_pieces(
     files, place = url_to_fs(f"{task.out}/unfinished/{name}")
     files.rm(place, recursive=True)
 
+# %% ../nbs/52_corpus.ipynb #6a8f2a63
 class Actor:
     "A process that holds the network."
 
@@ -213,6 +214,7 @@ def read_predictions(
             raise InputError(f"{out}/{name}.parquet: damaged; delete it and predict again to have it computed again") from error
     return (pa.concat_tables(tables) if tables else _SCHEMA.empty_table()).to_pandas()
 
+# %% ../nbs/52_corpus.ipynb #9fc47b5e
 def predict_corpus(
     source: str, # folder or file of images, Parquet or webdataset shards, on any path that fsspec knows
     out: str, # folder for the predictions, new or to be resumed; on a cluster, one that every machine reaches

@@ -197,6 +197,7 @@ def trace(
     except Exception as error:
         raise InputError(f"{graph.classifier.name} cannot be traced by torch.export: {' '.join(str(error).split())[:200]}") from error
 
+# %% ../nbs/51_export.ipynb #37d4c52d
 def export_graph(
     wrapper: MID, # what to export
     out: str | Path, # file to write, .onnx or .pt2
@@ -262,6 +263,7 @@ def check_graph(
         ours = np.stack([session.run(None, given)[0] for given in inputs])
     return float(np.abs(ours - wrapper(pictures, keys=[key] * len(pictures)).cpu().numpy()).max())
 
+# %% ../nbs/51_export.ipynb #02f6055a
 def latency(
     path: str | Path, # .onnx file, boxes inside
     image: np.ndarray, # uint8 (height, width, 3)

@@ -146,6 +146,7 @@ def _numbered_crops(
     named = [[("FC", 4)] if kind == "CC" else [(kind, first + number) for number in range(count)] for kind, count, first in recipe.parts]
     return sum(named, [])
 
+# %% ../nbs/02_recipes.ipynb #304d03a3
 @dataclass(frozen=True)
 class Plan:
     "Many recipes over one image: the union of their crops, each forwarded once, and their weights."

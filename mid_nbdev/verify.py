@@ -18,7 +18,7 @@ from .files import Limits, printable
 from .geometry import InputError
 from .images import ImageSource
 from .models import Classifier, weights_hash
-from .runs import Run, manifest_differences
+from .runs import Run, damaged_parts, manifest_differences
 
 # %% ../nbs/23_verify.ipynb #a3417516
 MUST_AGREE = ("data.images", "data.fingerprint", "seed", "dtype", "limits.", "versions.")
@@ -99,7 +99,7 @@ def verify_run(
     device: str | None = None, # as "cuda:0"; a GPU if there is one
 ) -> Verified: # what was checked, and what was wrong
     "Check a run's checksums and counts and, with its network and images at hand, a sample of its rows. Raises `InputError` for other images."
-    whole = len(run.present()) - len(damaged := run.damaged())
+    whole = len(run.present()) - len(damaged := damaged_parts(run))
     problems = list(damaged.values())
     if missing := run.missing(): problems.append(f"{len(missing)} of {len(run.parts())} parts are missing")
     if damaged: return Verified(problems, whole)

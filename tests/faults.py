@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from timm import create_model
 
 from mid_nbdev.geometry import InputError
-from mid_nbdev.runs import Run
+from mid_nbdev.runs import Run, damaged_parts
 
 HERE = Path(__file__).resolve().parent
 RECIPES = "CC,130RC@logit"
@@ -308,7 +308,7 @@ def damaged_part(made, how, times=1, seed=0):
         if how == "bit-flipped":
             content[place] ^= 1 << int(generator.integers(8))
         path.write_bytes(content[:place] if how == "truncated" else content)
-        found = Run.open(out).damaged()
+        found = damaged_parts(Run.open(out))
         missing, same, text = _resumed(made, out)
         lost += missing
         silent = not found and how == "bit-flipped"  # the flipped bit lies where nothing is read: the rows are right
