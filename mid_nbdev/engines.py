@@ -13,7 +13,6 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -110,7 +109,7 @@ class TorchEngine:
     def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         "Outputs of one batch, in as many pieces as memory demands."
         try:
-            with nullcontext() if DTYPES[self.dtype] is torch.float32 else torch.autocast(pixels.device.type, DTYPES[self.dtype]):
+            with torch.autocast(pixels.device.type, DTYPES[self.dtype], enabled=DTYPES[self.dtype] is not torch.float32):
                 pieces = [self.graph(piece) for piece in pixels.split(self.batch_size)]
         except RuntimeError as error:
             if not _out_of_memory(error) or self.batch_size == 1: raise
