@@ -8,9 +8,11 @@ __all__ = ['CUT_TOGETHER', 'fixed_batches', 'forward_crops', 'score_crops', 'ave
 # %% ../nbs/20_average.ipynb #9b80c761
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
+from itertools import repeat
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 from PIL import Image
 from torch import nn
 
@@ -140,9 +142,68 @@ def image_key(
     digest.update(image.tobytes())
     return digest.hexdigest()
 
-# %% ../nbs/20_average.ipynb #eb9680a6
-class _Wrapper(nn.Module):
-    "What `MID` is made from: a classifier, a recipe, and the engines that they need."
+# %% ../nbs/20_average.ipynb #2346d928
+def _with_boxes(
+    pictures: Iterable[Image.Image], # images, mode RGB
+    keys: Iterable[str], # what names each
+    plan: Plan, # whose crops are to be drawn
+    classifier: Classifier, # whose preprocessing is used, and on whose device they go
+    seed: int = 0, # seed of the random crops
+) -> list[tuple[torch.Tensor, np.ndarray]]: # (resized image, uint8 (height, width, 3); boxes (crops, 3))
+    "Images resized, each with the boxes of its crops."
+    expected, device = classifier.preprocessing, next(classifier.parameters()).device
+    resized = [resize(picture, expected.resize_to, expected.interpolation).to(device) for picture in pictures]
+    return [(image, plan.boxes(image.shape[0], image.shape[1], expected.crop, key, seed)) for image, key in zip(resized, keys)]
+
+def _average_images(
+    engine: Engine, # what computes the outputs
+    classifier: Classifier, # the classifier it was made for
+    images: Sequence[tuple[torch.Tensor, np.ndarray]], # from `_with_boxes`
+    plan: Plan, # of one recipe
+) -> tuple[torch.Tensor, torch.Tensor | None]: # probabilities (images, classes), and if the plan is a policy the crops used by each
+    "Probabilities of images by one recipe or policy."
+    if plan.policy: return average_until_sure(engine, classifier, images, plan.policy)
+    outputs = forward_crops(engine, classifier, images, plan.recipes[0].level == "feature")
+    with torch.autocast(next(classifier.parameters()).device.type, enabled=False): return average(plan, *outputs, classifier.head)[:, 0], None
+
+# %% ../nbs/20_average.ipynb #09fc0a65
+def _checked(
+    classifier: Classifier | str, # classifier or a network's name
+    recipe: str | Recipe, # recipe
+) -> tuple[Classifier, Recipe]: # both, opened and read
+    "What a wrapper is made from. Raises `InputError` for a classifier that is none, or has no such level."
+    opened = load_classifier(classifier) if isinstance(classifier, str) else classifier
+    if not isinstance(opened, Classifier):
+        raise InputError(f"classifier of type {type(classifier).__name__}: expected a name for `load_classifier` or a `Classifier`, "
+                         "which takes a network and its preprocessing")
+    read = parse_recipe(recipe)
+    if read.level == "feature" and opened.split_error:
+        raise InputError(f"{opened.name} has no feature level: {opened.split_error}; use @logit or @softmax")
+    return opened, read
+
+def _named_pictures(
+    images, # one image or many
+    keys: Sequence[str] | None, # their names; their pixels if not given
+) -> tuple[list[Image.Image], Sequence[str]]: # images, mode RGB, and the key of each
+    "Images and the keys their random crops are drawn from. Raises `InputError` if these are not as many."
+    pictures = [as_pil(image) for image in as_list(images)]
+    if keys is not None and len(keys) != len(pictures): raise InputError(f"{len(keys)} keys for {len(pictures)} images: expected one each")
+    return pictures, [image_key(picture) for picture in pictures] if keys is None else keys
+
+# %% ../nbs/20_average.ipynb #f3903510
+def _engine_for(
+    wrapper: "MID", # whose engines are kept
+    most: int, # crops a forward pass, at most
+) -> Engine: # its engine on its device
+    "The engine for at most so many crops, made when first needed."
+    if wrapper.engine == "eager": return TorchEngine(wrapper.classifier, batch_size=most)
+    key = (wrapper.engine, wrapper.device)
+    if key not in wrapper._engines: wrapper._engines[key] = make_engine(wrapper.classifier, wrapper.engine, device=wrapper.device)
+    return wrapper._engines[key]
+
+# %% ../nbs/20_average.ipynb #03ff8f10
+class MID(nn.Module):
+    "A classifier that averages crops by a recipe: images in, probabilities out."
 
     def __init__(
         self,
@@ -153,37 +214,12 @@ class _Wrapper(nn.Module):
         engine: str = "eager", # one of `ENGINES`, for the device that the classifier is on
     ):
         super().__init__()
-        self.classifier = load_classifier(classifier) if isinstance(classifier, str) else classifier
-        if not isinstance(self.classifier, Classifier):
-            raise InputError(f"classifier of type {type(classifier).__name__}: expected a name for `load_classifier` or a `Classifier`, "
-                             "which takes a network and its preprocessing")
-        self.recipe, self.seed, self.batch_size, self.engine = parse_recipe(recipe), seed, batch_size, engine
-        self._engines: dict[tuple, Engine] = {}
+        self.classifier, self.recipe = _checked(classifier, recipe)
+        self.seed, self.batch_size, self.engine, self._engines = seed, batch_size, engine, dict[tuple, Engine]()
         self.crops_used: torch.Tensor | None = None # by a policy, for each image of the last call
-        if self.recipe.level == "feature" and self.classifier.split_error:
-            raise InputError(f"{self.classifier.name} has no feature level: {self.classifier.split_error}; use @logit or @softmax")
 
     @property
-    def device(self) -> torch.device:
-        "Where the classifier is."
-        return next(self.classifier.parameters()).device
-
-    def _engine(self, most: int) -> Engine:
-        "The engine for at most so many crops, made when first needed."
-        if self.engine == "eager": return TorchEngine(self.classifier, batch_size=most)
-        key = (self.engine, self.device)
-        if key not in self._engines: self._engines[key] = make_engine(self.classifier, self.engine, device=self.device)
-        return self._engines[key]
-
-    def __getstate__(self) -> dict:
-        "Without engines: they are made anew where the wrapper is copied to."
-        return {**self.__dict__, "_engines": {}}
-
-    def extra_repr(self) -> str: return f"{self.recipe}, seed={self.seed}"
-
-# %% ../nbs/20_average.ipynb #03ff8f10
-class MID(_Wrapper):
-    "A classifier that averages crops by a recipe: images in, probabilities out."
+    def device(self) -> torch.device: return next(self.classifier.parameters()).device # where the classifier is
 
     @torch.no_grad()
     def forward(
@@ -192,19 +228,12 @@ class MID(_Wrapper):
         keys: Sequence[str] | None = None, # names of the images, from which random crops are drawn; their pixels if not given
     ) -> torch.Tensor: # probabilities (images, classes), float32
         "Probabilities averaged over each image's crops."
-        pictures = [as_pil(image) for image in as_list(images)]
-        if keys is not None and len(keys) != len(pictures): raise InputError(f"{len(keys)} keys for {len(pictures)} images: expected one each")
-        named = [image_key(picture) for picture in pictures] if keys is None else keys
-        plan = Plan((self.recipe,))
-        expected = self.classifier.preprocessing
-        resized = [resize(picture, expected.resize_to, expected.interpolation).to(self.device) for picture in pictures]
-        boxes = [plan.boxes(image.shape[0], image.shape[1], expected.crop, key, self.seed) for image, key in zip(resized, named)]
-        engine = self._engine(max(1, min(self.batch_size, len(plan.crops) * len(pictures))))
-        if plan.policy:
-            probabilities, self.crops_used = average_until_sure(engine, self.classifier, zip(resized, boxes), plan.policy)
-            return probabilities
-        outputs = forward_crops(engine, self.classifier, zip(resized, boxes), self.recipe.level == "feature")
-        with torch.autocast(self.device.type, enabled=False): return average(plan, *outputs, self.classifier.head)[:, 0]
+        (pictures, named), plan = _named_pictures(images, keys), Plan((self.recipe,))
+        prepared = _with_boxes(pictures, named, plan, self.classifier, self.seed)
+        engine = _engine_for(self, max(1, min(self.batch_size, len(plan.crops) * len(pictures))))
+        probabilities, used = _average_images(engine, self.classifier, prepared, plan)
+        if used is not None: self.crops_used = used
+        return probabilities
 
     @torch.no_grad()
     def fit(
@@ -214,8 +243,15 @@ class MID(_Wrapper):
         agreement: float | None = None, # or: share of images, 0 to 1, whose answer shall be that of all ten crops
     ) -> "MID": # itself
         "Set the recipe to a policy that is fitted on these images."
-        plan, expected = make_plan(Policy()), self.classifier.preprocessing
-        resized = [resize(as_pil(image), expected.resize_to, expected.interpolation).to(self.device) for image in as_list(images)]
-        boxes = [plan.boxes(image.shape[0], image.shape[1], expected.crop, "") for image in resized]
-        self.recipe = fit_policy(score_crops(self._engine(self.batch_size), self.classifier, zip(resized, boxes)), budget, agreement)
+        prepared = _with_boxes([as_pil(image) for image in as_list(images)], repeat(""), make_plan(Policy()), self.classifier)
+        self.recipe = fit_policy(score_crops(_engine_for(self, self.batch_size), self.classifier, prepared), budget, agreement)
         return self
+
+# %% ../nbs/20_average.ipynb #c104506a
+@patch
+def __getstate__(self: MID) -> dict:
+    "Without engines: they are made anew where the wrapper is copied to."
+    return {**self.__dict__, "_engines": {}}
+
+@patch
+def extra_repr(self: MID) -> str: return f"{self.recipe}, seed={self.seed}"
