@@ -10,6 +10,7 @@ import mid_nbdev.cli_bench  # noqa: F401
 import mid_nbdev.cli_doctor  # noqa: F401
 import mid_nbdev.cli_export  # noqa: F401
 import mid_nbdev.cli_paper  # noqa: F401
+import mid_nbdev.cli_predict  # noqa: F401
 import mid_nbdev.cli_verify  # noqa: F401
 from .cli import app
 

@@ -108,7 +108,7 @@ def _ours(
     start = time.perf_counter()
     for _ in evaluate_parts(classifier, source, plan, split_parts(len(source), images_per_part(plan)), device="cpu", engine=ready): pass
     seconds = time.perf_counter() - start
-    images = [decode(source.root / name, expected.resize_to, expected.interpolation) for name in source.names]
+    images = [decode(source.file(number), expected.resize_to, expected.interpolation) for number in range(len(source))]
     boxes = [plan.boxes(image.shape[0], image.shape[1], expected.crop, crop_key(name)) for image, name in zip(images, source.names)]
     with torch.inference_mode(): averaged = average(plan, *forward_crops(ready, classifier, zip(images, boxes), True), classifier.head)
     return Timed(averaged.numpy(), seconds, len(source) * len(plan.crops))
@@ -195,7 +195,7 @@ def header_rates(
     shapes, _ = image_shapes(source.root)
     headers = len(shapes) / (time.perf_counter() - started)
     started = time.perf_counter()
-    for name in source.names: Image.open(source.root / name).convert("RGB")
+    for number in range(len(source)): Image.open(source.file(number)).convert("RGB")
     return {"headers": headers, "decoded": len(source) / (time.perf_counter() - started)}
 
 # %% ../nbs/35_bench.ipynb #7dad6e84
@@ -233,7 +233,7 @@ def profile(
         spent[stage] = time.perf_counter() - start
         return result
     with torch.inference_mode():
-        pictures = timed("decode", lambda: [Image.open(source.root / name).convert("RGB") for name in source.names])
+        pictures = timed("decode", lambda: [Image.open(source.file(number)).convert("RGB") for number in range(len(source))])
         images = timed("resize", lambda: [resize(picture, expected.resize_to, expected.interpolation) for picture in pictures])
         boxes = timed("draw", lambda: [plan.boxes(image.shape[0], image.shape[1], expected.crop, crop_key(name)) for image, name in zip(images, source.names)])
         counts = timed("cut", lambda: [count for _, count in fixed_batches(zip(images, boxes), expected.crop, ready.batch_size)])

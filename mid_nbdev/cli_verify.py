@@ -6,7 +6,6 @@
 __all__ = ['verify']
 
 # %% ../nbs/44_cli_verify.ipynb #f36f7ba5
-import json
 from pathlib import Path
 
 import typer
@@ -15,21 +14,12 @@ from .cli import say, command
 from .geometry import InputError
 
 # %% ../nbs/44_cli_verify.ipynb #3e58efe6
-def _read_origin(
-    folder: Path, # a run's folder
-) -> dict[str, str]: # as `mid evaluate` wrote it; empty if there is none
-    "Where a run's network and images came from."
-    path = folder / "origin.json"
-    if not path.exists(): return {}
-    try: return {name: value for name, value in json.loads(path.read_text()).items() if isinstance(value, str)}
-    except (ValueError, AttributeError) as error: raise InputError(f"{path}: not what `mid evaluate` writes ({error}); delete it") from error
-
 @command
 def verify(
     run: Path, # run folder
     *,
-    data: Path | None = None, # folder of the images (where they were)
-    labels: Path | None = None, # CSV of file,label (where it was)
+    data: str | None = None, # the images, as for `mid evaluate` (where they were)
+    labels: str | None = None, # their labels (where they were)
     model: str | None = None, # network (the run's)
     checkpoint: Path | None = None, # file of weights (where it was)
     images: int = 20, # how many images to compute again; 0 checks checksums and counts alone
@@ -38,19 +28,20 @@ def verify(
 ) -> None:
     "Check a run: checksums, counts, and some of its rows computed again."
     if images < 0: raise InputError(f"--images {images}: expected 0 or more")
-    from mid_nbdev.images import open_source
-    from mid_nbdev.models import load_classifier
+    from mid_nbdev.models import load_classifier, read_classes, restrict
     from mid_nbdev.runs import Run
-    from mid_nbdev.verify import verify_run
+    from mid_nbdev.sources import find_source
+    from mid_nbdev.verify import read_origin, verify_run
 
-    opened, origin = Run.open(run), _read_origin(run)
+    opened, origin = Run.open(run), read_origin(run)
     classifier = source = None
     name, folder = model or origin.get("model"), data or origin.get("data")
     if images and not (name and folder): say("nothing is computed again: the run does not know its network and images; give --model and --data")
     elif images:
         assert name and folder
         classifier = load_classifier(name, checkpoint or origin.get("checkpoint"), **opened.manifest["preprocessing"])
-        source = open_source(folder, labels or origin.get("labels"), classifier.num_classes)
+        if "classes" in origin: classifier = restrict(classifier, read_classes(origin["classes"], classifier.num_classes))
+        source = find_source(folder, labels or origin.get("labels"), classifier.num_classes)
     done = verify_run(opened, classifier, source, images, draw, device)
     again = f", {done.recomputed} computed again, {done.identical} of them identical, largest difference {done.largest:.1g}" if done.recomputed else ""
     typer.echo(f"{run}: {done.parts} of {len(opened.parts())} parts whole, {done.rows} rows{again}")

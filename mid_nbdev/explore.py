@@ -157,7 +157,7 @@ def _named_images(
     images, # `ImageSource`, mapping by name, files, or images
 ) -> dict[str, tuple[object, int | None]]: # by name: image or its path, and its label if known
     "Images under the names they are chosen by."
-    if isinstance(images, ImageSource): return {name: (images.root / name, int(label)) for name, label in zip(images.names, images.labels)}
+    if isinstance(images, ImageSource): return {name: (images.file(number), int(label)) for number, (name, label) in enumerate(zip(images.names, images.labels))}
     if isinstance(images, Mapping): return {str(name): (image, None) for name, image in images.items()}
     if isinstance(images, (str, Path)): images = [images]
     return {Path(image).name if isinstance(image, (str, Path)) else f"image {number}": (image, None) for number, image in enumerate(as_list(images))}

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['PACKAGED', 'NetworkName', 'parse_name', 'read_checkpoint', 'fill', 'package_folder', 'packaged_weights',
-           'load_classifier', 'weights_hash']
+           'load_classifier', 'read_classes', 'restrict', 'weights_hash']
 
 # %% ../nbs/10_models.ipynb #d19b3a52
+import copy
 from ast import literal_eval
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -169,6 +170,47 @@ def load_classifier(
     full = (full if checkpoint is None else f"{parsed.library}/{parsed.architecture}") + options
     if checkpoint is None and parsed.library != "packaged" and not pretrained: full += " (random weights)"
     return Classifier(network, replace(stated, **preprocessing), full)
+
+# %% ../nbs/10_models.ipynb #2de96032
+class _Struck(nn.Module):
+    "Logits of some classes alone; the others can no longer win."
+
+    def __init__(self, module: nn.Module, classes: tuple[int, ...], num_classes: int):
+        super().__init__()
+        self.module = module
+        self.register_buffer("outside", torch.ones(num_classes, dtype=torch.bool).scatter(0, torch.tensor(classes), False))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        "Logits (n, num_classes), -10,000 outside."
+        return self.module(inputs).masked_fill(self.outside, -1e4)
+
+def read_classes(
+    text: str, # "imagenet-a", "imagenet-r", or a file with one class number a line
+    num_classes: int = 1000, # classes of the network
+) -> tuple[int, ...]: # class numbers, at least two
+    "The classes that are to be chosen among. Raises `InputError` naming the line that is wrong."
+    known = {name: f"{name.replace('-', '_')}_indices.txt" for name in ("imagenet-a", "imagenet-r")}
+    path = package_folder("timm", "timm") / "data" / "_info" / known[text] if text in known else Path(text)
+    try: lines = path.read_text().split()
+    except (OSError, UnicodeDecodeError) as error: raise InputError(f"classes {text}: expected {', '.join(known)}, or a file with one class number a line") from error
+    for number, line in enumerate(lines, start=1):
+        if not (line.isascii() and line.isdigit() and len(line) < 9 and int(line) < num_classes):
+            raise InputError(f"classes {text}, entry {number}: {line[:40]!r} is no class number from 0 to {num_classes - 1}")
+    classes = tuple(dict.fromkeys(map(int, lines)))
+    if len(classes) < 2: raise InputError(f"classes {text}: expected two or more")
+    return classes
+
+def restrict(
+    classifier: Classifier, # classifier; not changed
+    classes: tuple[int, ...], # class numbers to choose among
+) -> Classifier: # with the same weights, and the other classes' probabilities zero
+    "A classifier that chooses among some of its classes."
+    held = copy.copy(classifier)
+    held._modules = dict(classifier._modules)
+    where = "body" if classifier.split_error else "head"
+    setattr(held, where, _Struck(getattr(classifier, where), classes, classifier.num_classes))
+    held.name = f"{classifier.name} [{len(classes)} classes]"
+    return held
 
 # %% ../nbs/10_models.ipynb #200bc648
 def weights_hash(

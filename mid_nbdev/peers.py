@@ -41,7 +41,7 @@ class Task:
         "The images."
         found = open_source(self.data, self.labels or None) if self.data else demo_source()
         kept = np.linspace(0, len(found) - 1, min(self.images, len(found))).astype(int)
-        return ImageSource(found.root, tuple(found.names[number] for number in kept), found.labels[kept], found.title)
+        return found.take(kept.tolist())
 
 class Timed(NamedTuple):
     "What a contestant did."
@@ -57,7 +57,7 @@ class _Files(Dataset):
 
     def __len__(self) -> int: return len(self.source)
 
-    def __getitem__(self, number: int): return self.transform(Image.open(self.source.root / self.source.names[number]).convert("RGB"), number)
+    def __getitem__(self, number: int): return self.transform(Image.open(self.source.file(number)).convert("RGB"), number)
 
 def _to_input(
     crop: Image.Image, # a crop

@@ -49,6 +49,7 @@ def make_manifest(
     return {
         "network": classifier.name,
         "weights": weights_hash(classifier),
+        "parameters": sum(weights.numel() for weights in classifier.parameters()),
         "preprocessing": json.loads(json.dumps(asdict(classifier.preprocessing))),
         "recipes": [str(recipe) for recipe in plan.recipes],
         "seed": seed,

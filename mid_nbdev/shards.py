@@ -22,6 +22,7 @@ from timm.data.readers.img_extensions import get_img_extensions
 from .files import Limits, printable
 from .geometry import InputError
 from .images import decode, failure_reason
+from .sources import IMAGE_COLUMNS, KEY_COLUMNS, image_bytes
 
 # %% ../nbs/51_shards.ipynb #31099a8c
 IMAGES_PER_SHARD = 1000 # of loose image files
@@ -83,21 +84,18 @@ def _read_tar(shard: Shard, files, limits: Limits) -> Iterator[Item]:
             yield Item(member.name, content.read(limits.file_size + 1) if content else b"")
 
 # %% ../nbs/51_shards.ipynb #2d6387ec
-_IMAGE_COLUMNS, _KEY_COLUMNS = ("image", "bytes", "content", "jpg", "jpeg", "png"), ("key", "__key__", "name", "file", "path", "id")
-
 def _read_parquet(shard: Shard, files, limits: Limits) -> Iterator[Item]:
     "Images of a Parquet file: a column of bytes, or of structures with bytes as Hugging Face writes them."
     with files.open(shard.paths[0], "rb") as file:
         table = pq.ParquetFile(file)
         names = table.schema_arrow.names
-        column = next((name for name in _IMAGE_COLUMNS if name in names), None)
-        if column is None: raise InputError(f"no column of images; expected one of {', '.join(_IMAGE_COLUMNS)}, there are {', '.join(names)}")
-        key = next((name for name in _KEY_COLUMNS if name in names and name != column), None)
+        column = next((name for name in IMAGE_COLUMNS if name in names), None)
+        if column is None: raise InputError(f"no column of images; expected one of {', '.join(IMAGE_COLUMNS)}, there are {', '.join(names)}")
+        key = next((name for name in KEY_COLUMNS if name in names and name != column), None)
         number = 0
         for batch in table.iter_batches(batch_size=64, columns=[column, *([key] if key else [])]):
             for row in batch.to_pylist():
-                value = row[column]["bytes"] if isinstance(row[column], dict) else row[column]
-                yield Item(str(row[key]) if key else f"{shard.keys[0]}:{number}", value if isinstance(value, bytes) else b"")
+                yield Item(str(row[key]) if key else f"{shard.keys[0]}:{number}", image_bytes(row[column]))
                 number += 1
 
 _READERS = {"images": _read_images, "tar": _read_tar, "parquet": _read_parquet}

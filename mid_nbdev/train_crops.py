@@ -222,8 +222,8 @@ def wrapper_probabilities(
 ) -> torch.Tensor: # (images, classes), on the CPU
     "A wrapper's answers, image by image. Raises what Pillow raises for a file that cannot be read."
     found = []
-    for name in source.names:
-        with Image.open(source.root / name) as image: found.append(wrapper(image.convert("RGB"), keys=[crop_key(name)]).cpu())
+    for number, name in enumerate(source.names):
+        with Image.open(source.file(number)) as image: found.append(wrapper(image.convert("RGB"), keys=[crop_key(name)]).cpu())
     return torch.cat(found)
 
 def score_rows(
