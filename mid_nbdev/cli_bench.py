@@ -25,7 +25,7 @@ def _measure(
     from mid_nbdev import bench
     if section == "efficiency": return bench.efficiency(task, engine, rounds=rounds)
     if section == "peers":
-        tasks = {name: task if name == "one 10-crop row" else replace(task, images=max(4, task.images // 4)) for name in bench.CONTESTS}
+        tasks = {name: task if name == "one 10-crop row" else replace(task, images=max(4, task.images // 16)) for name in bench.CONTESTS}
         return pd.concat([bench.contest(one, name, tuple(dict.fromkeys((engine, "eager"))), rounds) for name, one in tasks.items()])
     if section == "growth": return bench.growth(task, engine)
     if section == "exactness": return bench.exactness(task)
@@ -44,7 +44,7 @@ def bench(
     data: Path | None = None, # folder of class folders, or a flat folder with --labels (the demo's photographs)
     labels: Path | None = None, # CSV with the columns file and label
     checkpoint: Path | None = None, # file of weights
-    images: int = 20, # how many of the images, spread evenly; a quarter of them for whole tables
+    images: int = 20, # how many of the images, spread evenly; a sixteenth of them for whole tables
     engine: str = "auto", # engine of this library; PyTorch is measured beside it
     rounds: int = 2, # measurements of each, of which the median is taken
     sections: str = ",".join(SECTIONS), # which parts of the benchmark

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'ENGINES', 'CUDA_SIZES', 'pick_device', 'usable_cores', 'keep_freed_memory', 'set_precision', 'Graph',
-           'Engine', 'TorchEngine', 'cache_folder', 'cache_key', 'OpenVINOEngine', 'ONNXRuntimeEngine', 'check_engine',
-           'make_engine']
+           'Engine', 'TorchEngine', 'cache_folder', 'cache_key', 'one_thread', 'OpenVINOEngine', 'ONNXRuntimeEngine',
+           'check_engine', 'make_engine']
 
 # %% ../nbs/12_engines.ipynb #da1394dc
 import ctypes
@@ -13,6 +13,7 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -162,6 +163,15 @@ def _converted(
             for made in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == suffix): os.replace(made, path.with_name(made.name))
     return path
 
+# %% ../nbs/12_engines.ipynb #37acfb51
+@contextmanager
+def one_thread() -> Iterator[None]:
+    "PyTorch on one thread, and afterwards on as many as before."
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: yield
+    finally: torch.set_num_threads(before)
+
 # %% ../nbs/12_engines.ipynb #258def96
 class OpenVINOEngine:
     "OpenVINO on the CPU: as many batches side by side as there are cores."
@@ -195,12 +205,13 @@ class OpenVINOEngine:
             request.wait()
             idle.append(request)
             return tuple(torch.from_numpy(tensor.data.copy()) for tensor in request.output_tensors)
-        for batch in batches:
-            request, pixels = idle.pop(), batch.permute(0, 2, 3, 1).numpy()
-            request.start_async([pixels], share_inputs=True)
-            busy.append((request, pixels))
-            if not idle: yield finished()
-        while busy: yield finished()
+        with one_thread():
+            for batch in batches:
+                request, pixels = idle.pop(), batch.permute(0, 2, 3, 1).numpy()
+                request.start_async([pixels], share_inputs=True)
+                busy.append((request, pixels))
+                if not idle: yield finished()
+            while busy: yield finished()
 
 # %% ../nbs/12_engines.ipynb #8d246c78
 class ONNXRuntimeEngine:
@@ -225,8 +236,8 @@ class ONNXRuntimeEngine:
 
     def outputs(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
         "Outputs of each batch."
-        for batch in batches:
-            yield tuple(map(torch.from_numpy, self.session.run(None, {"pixels": batch.permute(0, 2, 3, 1).numpy()})))
+        with one_thread():
+            for batch in batches: yield tuple(map(torch.from_numpy, self.session.run(None, {"pixels": batch.permute(0, 2, 3, 1).numpy()})))
 
 # %% ../nbs/12_engines.ipynb #1066b289
 class _Kind(NamedTuple):
