@@ -104,7 +104,8 @@ def _read_tars(
     return _source(paths[0].parent, [(name, classes[folder(name)]) for name in images], archive, title)
 
 # %% ../nbs/15_sources.ipynb #65922603
-IMAGE_COLUMNS, KEY_COLUMNS = ("image", "img", "bytes", "content", "jpg", "jpeg", "png"), ("key", "__key__", "name", "file", "path", "id")
+IMAGE_COLUMNS = ("image", "img", "bytes", "content", "jpg", "jpeg", "png")
+KEY_COLUMNS = ("key", "__key__", "name", "file", "path", "id")
 LABEL_COLUMNS = ("label", "labels", "cls")
 
 def _column(
