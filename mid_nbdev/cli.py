@@ -283,6 +283,8 @@ def _show_images(
     changed: Path | None, # folder for the images whose answer changed
 ) -> None:
     "Print accuracies class by class, and write the images whose answer changed."
+    import matplotlib.pyplot as plt
+
     from mid_nbdev.images import imagenet_names
     from mid_nbdev.recipes import parse_recipe
     from mid_nbdev.results import changed_images, plot_changed, table_text
@@ -302,5 +304,7 @@ def _show_images(
     if "data" not in origin: return say("no contact sheet: the run does not know where its images are")
     asked = re.search(r"num_classes=(\d+)", run.manifest["network"])
     source = find_source(origin["data"], origin.get("labels"), int(asked[1]) if asked else 1000)
-    plot_changed(table, source).savefig(changed / "changed.png", dpi=150)
+    sheet = plot_changed(table, source)
+    sheet.savefig(changed / "changed.png", dpi=150)
+    plt.close(sheet)
     say(f"{changed}: changed.png shows them")
