@@ -31,7 +31,7 @@ def coverage(
     covered = ((places >= -0.5) & (places < window - 0.5)).float().mean(1)
     return covered / covered.sum()
 
-# %% ../nbs/25_dense.ipynb #67e0c2ab
+# %% ../nbs/25_dense.ipynb #4e78790f
 def nearby_mean(
     cells: torch.Tensor, # map (n, channels, rows, columns)
     window: Sequence[int], # rows and columns to average over, at most the map's
@@ -74,13 +74,14 @@ def _pooled_maps(
         raise InputError(f"{classifier.name} does not average a map into its features: dense averaging needs a convolutional trunk; use crops")
     return pooled.maps
 
-# %% ../nbs/25_dense.ipynb #20aacc47
+# %% ../nbs/25_dense.ipynb #73a31004
 def feature_map(
     classifier: Classifier, # classifier with a feature level
     images: torch.Tensor, # normalised images (n, 3, height, width), of any size that the network takes
+    squeezes: Sequence[Sequence[int]] = (), # cells to squeeze over, in the network's order, as `DenseMID.squeezes` has them; the whole map if none
 ) -> torch.Tensor: # (n, feature_size, rows, columns); its mean over rows and columns is the features
     "The map that the network pools. Raises `InputError` if it pools none, or not into its features."
-    return _pooled_maps(classifier, images)[-1]
+    return _pooled_maps(classifier, images, squeezes)[-1]
 
 # %% ../nbs/25_dense.ipynb #84792361
 class DenseMID(nn.Module):
@@ -114,7 +115,7 @@ class DenseMID(nn.Module):
         resized = (resize(as_pil(image), expected.resize_to, expected.interpolation) for image in as_list(images))
         return torch.stack([_dense_one(self, image.to(device)) for image in resized])
 
-# %% ../nbs/25_dense.ipynb #dbc51049
+# %% ../nbs/25_dense.ipynb #c51eb282
 def _ranges(
     image: torch.Tensor, # resized, uint8 (height, width, 3), at least a crop
     crop: int, # side of a crop, pixels
@@ -136,7 +137,7 @@ def _dense_one(
     if min(image.shape[:2]) < crop: raise InputError(f"a resized image of {image.shape[0]}x{image.shape[1]} pixels: dense averaging needs at least a crop of {crop}x{crop}")
     ranges = _ranges(image, crop, wrapper.strip, wrapper.windows)
     for part, _ in ranges:
-        cells = _pooled_maps(classifier, classifier.preprocessing.normalise(part.permute(2, 0, 1)[None]), wrapper.squeezes)[-1]
+        cells = feature_map(classifier, classifier.preprocessing.normalise(part.permute(2, 0, 1)[None]), wrapper.squeezes)
         if wrapper.level == "softmax": found.append(classifier.head(F.avg_pool2d(cells, tuple(wrapper.window), stride=1).flatten(2)[0].T).softmax(-1).mean(0))
         else:
             rows, columns = (coverage(count, window, offset_count(length, crop), crop / window).to(cells) for count, window, length in zip(cells.shape[2:], wrapper.window, part.shape))
