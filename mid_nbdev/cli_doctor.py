@@ -40,9 +40,10 @@ def check_packages(
 def missing_of_extras(
     packages: pd.DataFrame, # from `check_packages`
 ) -> dict[str, list[str]]: # by extra: what is missing or out of its range
-    "What each extra lacks."
-    return {str(extra): [f"{line.package} {line.here} (needs {line.needs})" for line in group[~group["fine"]].itertuples()]
-            for extra, group in packages[packages["extra"] != ""].groupby("extra")}
+    "What each extra lacks; `dev`, for work on the library itself, is left out."
+    word = lambda line: f"{line.package} {line.needs}" if line.here == "missing" else f"{line.package} {line.needs} (here {line.here})"
+    return {str(extra): [word(line) for line in group[~group["fine"]].drop_duplicates("package").itertuples()]
+            for extra, group in packages[~packages["extra"].isin(["", "dev"])].groupby("extra")}
 
 # %% ../nbs/43_cli_doctor.ipynb #8d63ded2
 def devices() -> list[str]: # a line each
