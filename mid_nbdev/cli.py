@@ -153,6 +153,7 @@ def evaluate(
     num_classes: int | None = None, # classes of the network, if not as many as in the library
     classes: str | None = None, # choose among some classes alone: imagenet-a, imagenet-r, or a file with one class number a line
     budget: float | None = None, # with --recipes auto: crops an image that may be spent on average; fitted on 200 of the images, without labels
+    agreement: float | None = None, # with --recipes auto, instead of a budget: share of images, 0 to 1, whose answer shall be that of all ten crops
     recipes: str = "CC,20RC", # auto (as many crops as an image needs), recipes, or sets: demo, table_1 … table_8, figure_3, figure_7, curves
     out: Path | None = None, # run folder, new or to be resumed (runs/MODEL-DATA)
     keep: str | None = None, # "crops" keeps the logits of every crop beside the rows, in half precision
@@ -182,14 +183,15 @@ def evaluate(
     from mid_nbdev.sources import find_source
     from mid_nbdev.verify import make_origin
 
-    if budget is not None and recipes.strip().lower() != "auto": raise InputError("--budget is for --recipes auto")
+    fitted = budget is not None or agreement is not None
+    if fitted and recipes.strip().lower() != "auto": raise InputError("--budget and --agreement are for --recipes auto")
     plan, rank, limits = make_plan(recipes), find_rank(), Limits(max_pixels, max_bytes)
     tell = (lambda text: None) if rank.number else say
     if num_classes is not None: model = f"{model},num_classes={num_classes}"
     classifier = load_classifier(model, checkpoint, **{name: value for name, value in given.items() if value is not None})
     if classes is not None: classifier = restrict(classifier, read_classes(classes, classifier.num_classes))
     source = replace(find_source(data, labels, classifier.num_classes), limits=limits)
-    if budget is not None: plan = make_plan(fit_to_source(classifier, source, budget, device=device, engine=engine))
+    if fitted: plan = make_plan(fit_to_source(classifier, source, budget, agreement, device=device, engine=engine))
     folder = out or Path("runs") / re.sub(r"[^\w.,=-]+", "-", f"{classifier.name}-{source.title or source.root.resolve().name}")
     expected = classifier.preprocessing
     tell(f"{classifier.name}: resize {expected.resize_to}, crop {expected.crop}, {expected.interpolation}\n{len(source)} images, "
