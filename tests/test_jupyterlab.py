@@ -50,8 +50,8 @@ def kinds(path: Path) -> list[tuple[str, list[str]]]:
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
             outputs = [out.get("data", {"text/plain": ""}) for out in cell["outputs"] if out.get("name") != "stderr"]
-            mimes = {mime for data in outputs for mime in data if not any("widget" in kind for kind in data)}
-            found.append((cell["id"], sorted(mimes)))
+            mimes = {mime for data in outputs for mime in data if "image/png" in data or not any("widget" in kind for kind in data)}
+            found.append((cell["id"], sorted(mime for mime in mimes if "widget" not in mime)))
     return found
 
 
@@ -85,6 +85,8 @@ def jupyterlab(folder: Path):
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab") / "nbs"
+    for beside in ("tests", "examples"):
+        shutil.copytree(NOTEBOOKS.parent / beside, folder.parent / beside, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(NOTEBOOKS, folder, ignore=shutil.ignore_patterns("_quarto.yml", ".ipynb_checkpoints", "runs"))
     return folder
 
