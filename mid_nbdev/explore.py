@@ -125,6 +125,7 @@ def _draw_growth(
         loses = averages.argmax(-1).numpy() != shown
         axis.plot(sizes, values, LEVEL_MARKERS[level] + "-", color=_LEVEL_COLORS[level], markersize=3, linewidth=1.2)
         axis.plot(sizes[loses], values[loses], "x", color=COLORS["CC"], markersize=6)
+    axis.locator_params(axis="x", integer=True)
     axis.set(ylim=(0, 1), xlabel="random crops of each kind", ylabel=f"probability of {_short(names, shown)}")
 
 # %% ../nbs/33_explore.ipynb #ef090c03
