@@ -114,7 +114,7 @@ def test_every_public_name_has_an_entry_with_its_parameters(pages):
     for words in ("tuple[int, int]", "image height in pixels, at least 1", "InputError: resize {height}x{width}"):
         assert words in entry
     forward = pages["average.html"].find(id="mid.forward").get_text(" ", strip=True)
-    assert "probabilities (images, classes), float32" in forward and "as_pil" in forward
+    assert "probabilities (images, classes), float32" in forward and "named_pictures" in forward
 
 
 def test_no_two_things_on_a_page_have_one_anchor(pages):

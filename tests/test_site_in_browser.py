@@ -66,8 +66,8 @@ def test_reference_page(page):
     box = entry.bounding_box()
     assert 0 <= box["y"] < 900
     assert "probabilities (images, classes), float32" in entry.inner_text()
-    entry.get_by_role("link", name="as_pil").click()
-    assert page.url.endswith("average.html#as_pil")
+    entry.get_by_role("link", name="named_pictures").click()
+    assert page.url.endswith("average.html#named_pictures")
 
 
 def test_search_typed_and_clicked(page):

@@ -23,6 +23,8 @@ def measure_notebook(path: Path) -> list[str]:
     "What is outside the bounds in a notebook, each with the cell's id."
     cells = [{**cell, "source": "".join(cell["source"])} for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
     found = [] if begins_well(cells) else ["the first cell is not `# Title`, then `> what the reader gains` on one line"]
+    if re.search(r"^- ", cells[0]["source"] if cells else "", re.MULTILINE):
+        found.append("a list in the first cell, which nbdev reads as front matter: give it a cell of its own")
     for cell in cells:
         wrong = measure_code(cell, path.name) if cell["cell_type"] == "code" else []
         if paths := MACHINE.findall(cell["source"] + json.dumps(cell.get("outputs", []))):
