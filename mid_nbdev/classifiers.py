@@ -26,7 +26,7 @@ class Preprocessing:
     "What a network expects of its input."
     resize_to: int # length of the shorter side of the resized image, pixels
     crop: int # side of the square crop, pixels
-    interpolation: str # "bilinear" or "bicubic"
+    interpolation: str # one of `INTERPOLATIONS`
     mean: tuple[float, float, float] # of the pixels in 0..1, red, green, blue
     std: tuple[float, float, float] # of the pixels in 0..1, red, green, blue
 

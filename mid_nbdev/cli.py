@@ -165,7 +165,7 @@ def evaluate(
     device: str | None = None, # cpu, cuda or cuda:N (a GPU where there is one)
     resize: int | None = None, # length of the shorter side before cropping, pixels (the library's)
     crop: int | None = None, # side of the crops, pixels (the library's)
-    interpolation: str | None = None, # bilinear or bicubic (the library's)
+    interpolation: str | None = None, # bilinear or bicubic (the library's); bilinear-torch or bicubic-torch is faster, its pixels nearly Pillow's
     mean: str | None = None, # R,G,B mean of pixels in 0..1 (the library's)
     std: str | None = None, # R,G,B standard deviation of pixels in 0..1 (the library's)
     max_pixels: int = MAX_PIXELS, # most pixels of an image; larger ones are counted as failed

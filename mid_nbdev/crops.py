@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize as resize_pil
+from torchvision.transforms.v2.functional import resize as resize_tensor
 
 from .geometry import InputError, center_offset, crop_padding, offset_count
 
@@ -63,18 +64,20 @@ def random_boxes(
     return make_boxes(drawn[:, 0], drawn[:, 1], mirrored)
 
 # %% ../nbs/01_crops.ipynb #238f9686
-INTERPOLATIONS = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
+INTERPOLATIONS = {f"{name}{library}": InterpolationMode(name) for library in ("", "-torch") for name in ("bilinear", "bicubic")}
 
 def resize(
     image, # `PIL.Image`, mode RGB
     resize_to: int, # length of the shorter side afterwards, pixels
-    interpolation: str = "bilinear", # "bilinear" or "bicubic"
+    interpolation: str = "bilinear", # one of `INTERPOLATIONS`
 ) -> torch.Tensor: # uint8 of shape (height, width, 3)
-    "Resize the shorter side with `torchvision.transforms.functional.resize` on the PIL image."
+    "Resize the shorter side with `torchvision.transforms.functional.resize` on the PIL image; for \"-torch\" with that of `transforms.v2` on its tensor."
     if interpolation not in INTERPOLATIONS:
-        raise InputError(f"interpolation {interpolation!r}: expected {' or '.join(INTERPOLATIONS)}")
-    resized = resize_pil(image, [resize_to], INTERPOLATIONS[interpolation])
-    return torch.from_numpy(np.array(resized))
+        raise InputError(f"interpolation {interpolation!r}: expected {', '.join(INTERPOLATIONS)}")
+    how = INTERPOLATIONS[interpolation]
+    if not interpolation.endswith("-torch"): return torch.from_numpy(np.array(resize_pil(image, [resize_to], how)))
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return resize_tensor(pixels, [resize_to], how, antialias=True).permute(1, 2, 0).contiguous()
 
 # %% ../nbs/01_crops.ipynb #7cf01b52
 def _padded(

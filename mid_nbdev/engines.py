@@ -11,6 +11,7 @@ __all__ = ['DTYPES', 'ENGINES', 'CUDA_SIZES', 'pick_device', 'usable_cores', 'ke
 import ctypes
 import os
 import tempfile
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -158,7 +159,7 @@ def _converted(
         crop = classifier.preprocessing.crop
         like = next(classifier.parameters())
         example = torch.zeros(2, crop, crop, 3, dtype=torch.uint8, device=like.device)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder, torch.no_grad():
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder, torch.no_grad(), warnings.catch_warnings(action="ignore"):
             convert(Graph(classifier).eval(), example, str(Path(folder) / path.name))
             for made in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == suffix): os.replace(made, path.with_name(made.name))
     return path

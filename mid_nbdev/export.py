@@ -151,7 +151,8 @@ class Graph(nn.Module):
         resized: bool = False, # does the image come resized?
     ):
         super().__init__()
-        plan = Plan((wrapper.recipe,))
+        plan, how = Plan((wrapper.recipe,)), wrapper.classifier.preprocessing.interpolation
+        if how.endswith("-torch") and not resized: raise InputError(f"interpolation {how}: a graph resizes as Pillow does; use {how.removesuffix('-torch')}, or export with --resized")
         self.classifier = copy.deepcopy(wrapper.classifier).cpu().float()
         self.level, self.swaps, self.resized = wrapper.recipe.level, not resized and pillow_swaps(), resized
         self.constants = None if given_boxes else box_constants(plan, key, wrapper.seed)

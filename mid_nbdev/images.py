@@ -195,7 +195,7 @@ def imagenet_names() -> list[str]: # 1,000 names, by class number
 def decode(
     file, # path or binary file
     resize_to: int, # length of the shorter side afterwards, pixels
-    interpolation: str, # "bilinear" or "bicubic"
+    interpolation: str, # one of `INTERPOLATIONS` of crops
     limits: Limits = Limits(), # how large it may be
 ) -> torch.Tensor: # uint8 (height, width, 3)
     "Decode an image to RGB and resize it. Raises what Pillow raises, and `InputError` for a size out of bounds."
@@ -229,7 +229,7 @@ def read_image(
     source: ImageSource, # images
     number: int, # which
     resize_to: int, # length of the shorter side afterwards, pixels
-    interpolation: str, # "bilinear" or "bicubic"
+    interpolation: str, # one of `INTERPOLATIONS` of crops
     pinned: bool = False, # in page-locked memory, from where a GPU copies it without waiting?
 ) -> tuple[int, torch.Tensor | None, str]: # (number, uint8 image, ""), or (number, None, reason) if it cannot be read
     "One image of a source; never raises."
@@ -241,7 +241,7 @@ def read_images(
     source: ImageSource, # images
     numbers: Iterable[int], # which, in this order
     resize_to: int, # length of the shorter side afterwards, pixels
-    interpolation: str, # "bilinear" or "bicubic"
+    interpolation: str, # one of `INTERPOLATIONS` of crops
     workers: int = 2, # threads that decode; 0 decodes when asked for the next image
     pinned: bool = False, # in page-locked memory?
 ) -> Iterator[tuple[int, torch.Tensor | None, str]]: # as `read_image`
