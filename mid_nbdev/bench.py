@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import cache
+from importlib.util import find_spec
 from multiprocessing import get_context, set_start_method
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,15 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
+from tqdm.auto import tqdm
 
 from . import peers
 from .average import average, fixed_batches, forward_crops
 from .calibrate import crop_rate, load_engine
 from .crops import resize
-from .engines import usable_cores
+from .engines import CUDA_SIZES, DTYPES, check_engine, usable_cores
 from .evaluate import evaluate_parts, fit_to_source, images_per_part, make_part, split_parts
+from .geometry import InputError
 from .images import crop_key, decode, image_shapes
 from .peers import Task, Timed
 from .plots import COLORS
@@ -37,63 +41,75 @@ from .recipes import make_plan
 from .runs import part_bytes, write_whole
 
 # %% ../nbs/35_bench.ipynb #7eb01325
-def _with_peak(function, *args) -> tuple[Any, float]:
-    "A function's result, and the most memory its process has held, MiB."
+def _with_peak(function, *args) -> tuple[Any, dict[str, float]]:
+    "A function's result, and the most memory its process has held, on the device too if it is a GPU, MiB."
     import resource
     set_start_method(None, force=True) # loaders' workers start as they do in a program of one's own
     result = function(*args)
-    return result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = {"peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    if torch.cuda.is_initialized(): peak["device_MiB"] = torch.cuda.max_memory_reserved() / 2**20
+    return result, peak
 
 def apart(
     function, # function of this package
     *args, # its arguments
-) -> tuple[Any, float]: # its result, and the peak memory of its process, MiB
+) -> tuple[Any, dict[str, float]]: # its result, and the peak memory of its process: peak_MiB, and device_MiB on a GPU
     "Call a function in a fresh process."
     with ProcessPoolExecutor(1, get_context("spawn")) as pool: return pool.submit(_with_peak, function, *args).result()
 
+
 # %% ../nbs/35_bench.ipynb #1d9acb07
-def processor() -> str: # as "AMD EPYC 9R14, 2 cores"
+def processor(
+    device: torch.device = torch.device("cpu"), # where it is computed
+) -> str: # as "AMD EPYC 9R14, 2 cores"
     "Name of the processor that computes."
-    if torch.cuda.is_available(): return torch.cuda.get_device_name()
+    if device.type == "cuda": return torch.cuda.get_device_name(device)
     try: name = next(line.partition(":")[2].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
     except (OSError, StopIteration): name = platform.processor() or platform.machine()
     return f"{name}, {usable_cores()} cores"
 
+
 # %% ../nbs/35_bench.ipynb #7e105f85
+def _evaluate(task: Task, classifier, engine) -> float:
+    "Seconds of a full evaluation."
+    source, plan = task.source(), make_plan(task.recipes)
+    parts = evaluate_parts(classifier, source, plan, split_parts(len(source), images_per_part(plan)), device=str(task.where), dtype=task.dtype, engine=engine)
+    start = time.perf_counter()
+    for _ in parts: pass
+    return time.perf_counter() - start
+
 def evaluation_rate(
     task: Task, # network, images, recipes
     engine_name: str = "auto", # engine
     compare: bool = True, # measure the engine by itself, too?
 ) -> dict: # engine, batch_size, crops, seconds, rate and engine_rate, crops a second
     "Speed of a full evaluation."
-    classifier, source, plan = task.classifier(), task.source(), make_plan(task.recipes)
-    engine = load_engine(classifier, engine_name)
-    side, cpu = classifier.preprocessing.crop, torch.device("cpu")
-    rates = [crop_rate(engine, side, cpu, 2)] if compare else []
-    start = time.perf_counter()
-    for _ in evaluate_parts(classifier, source, plan, split_parts(len(source), images_per_part(plan)), device="cpu", engine=engine): pass
-    seconds = time.perf_counter() - start
-    if compare: rates.append(crop_rate(engine, side, cpu, 2))
-    crops = len(source) * len(plan.crops)
+    classifier = task.classifier()
+    engine = load_engine(classifier, engine_name, task.dtype, device=task.where)
+    by_itself = lambda: [crop_rate(engine, classifier.preprocessing.crop, task.where, 2)] if compare else []
+    before, seconds, after = by_itself(), _evaluate(task, classifier, engine), by_itself()
+    crops = len(task.source()) * len(make_plan(task.recipes).crops)
     return {"engine": engine.name, "batch_size": engine.batch_size, "crops": crops, "seconds": seconds, "rate": crops / seconds,
-            "engine_rate": float(np.mean(rates)) if rates else None}
+            "engine_rate": float(np.mean(before + after)) if compare else None}
 
+
+# %% ../nbs/35_bench.ipynb #bac2f8ca
 def efficiency(
     task: Task, # network and where the images are
     engine: str = "auto", # engine
     counts: tuple[int, ...] = (1, 10, 20, 50), # crops an image
     rounds: int = 3, # measurements of each
     crops: int = 3000, # forwarded in each measurement, if there are images enough
-) -> pd.DataFrame: # crops, engine, batch_size, rate, engine_rate, efficiency: medians over the rounds
+) -> pd.DataFrame: # crops_an_image, resize, engine, batch_size, crops, seconds, rate, engine_rate, efficiency, peak_MiB: medians over the rounds
     "How much of an engine's speed the evaluation keeps."
+    own = task.classifier().preprocessing.interpolation.removesuffix("-torch")
     lines = []
-    for _ in range(rounds):
-        for count in counts:
-            images = max(16, crops // count)
-            measured, memory = apart(evaluation_rate, replace(task, recipes=f"{count}RC", images=images), engine)
-            lines.append({"crops_an_image": count, **measured, "efficiency": measured["rate"] / measured["engine_rate"], "peak_MiB": memory})
-    table = pd.DataFrame(lines)
-    return table.groupby(["crops_an_image", "engine"], as_index=False).median(numeric_only=True)
+    for count, resizer in tqdm([*((count, own) for count in counts), (counts[0], f"{own}-torch")] * rounds):
+        one = replace(task, recipes=f"{count}RC", images=max(16, crops // count), interpolation=resizer)
+        measured, memory = apart(evaluation_rate, one, engine)
+        lines.append({"crops_an_image": count, "resize": resizer, **measured, "efficiency": measured["rate"] / measured["engine_rate"], **memory})
+    return pd.DataFrame(lines).groupby(["crops_an_image", "resize", "engine"], as_index=False).median(numeric_only=True)
+
 
 # %% ../nbs/35_bench.ipynb #92ab8ccb
 CONTESTS = {"one 10-crop row": "5FC+5MFC", "Table I": "table_1", "Table VIII": "table_8"}
@@ -104,37 +120,55 @@ def _ours(
 ) -> Timed: # probabilities, time, crops
     "This library's evaluation, with the probabilities that it averages."
     classifier, source, plan = task.classifier(), task.source(), make_plan(task.recipes)
-    ready, expected = load_engine(classifier, engine), classifier.preprocessing
-    start = time.perf_counter()
-    for _ in evaluate_parts(classifier, source, plan, split_parts(len(source), images_per_part(plan)), device="cpu", engine=ready): pass
-    seconds = time.perf_counter() - start
-    images = [decode(source.file(number), expected.resize_to, expected.interpolation) for number in range(len(source))]
+    ready, expected = load_engine(classifier, engine, task.dtype, device=task.where), classifier.preprocessing
+    seconds = _evaluate(task, classifier, ready)
+    images = [decode(source.file(number), expected.resize_to, expected.interpolation).to(task.where) for number in range(len(source))]
     boxes = [plan.boxes(image.shape[0], image.shape[1], expected.crop, crop_key(name)) for image, name in zip(images, source.names)]
     with torch.inference_mode(): averaged = average(plan, *forward_crops(ready, classifier, zip(images, boxes), True), classifier.head)
-    return Timed(averaged.numpy(), seconds, len(source) * len(plan.crops))
+    return Timed(averaged.cpu().numpy(), seconds, len(source) * len(plan.crops))
 
+@cache
+def _best_batch(
+    rival: Callable, # a peer whose batch size is free
+    task: Task, # ten crops of a few images
+) -> int: # crops a forward pass
+    "The batch size at which a peer is fastest here."
+    sizes = (10, 20, 40) if task.where.type == "cpu" else sorted(CUDA_SIZES)
+    return min(sizes, key=lambda size: apart(rival, task, None, size)[0].seconds)
+
+def _contestants(
+    task: Task, # network, images, recipes
+    name: str, # one of `CONTESTS`
+    engines: tuple[str, ...], # of this library
+) -> list[tuple[str, Callable, tuple]]: # label, function, arguments
+    "Who takes part, peers with the batch size that suits them."
+    few, images = replace(task, recipes=CONTESTS["one 10-crop row"]), 8 if task.where.type == "cpu" else 128
+    batch = {rival: _best_batch(rival, replace(few, images=images)) for rival in (peers.ten_crop, peers.row_by_row)}
+    rivals = [("TenCrop", peers.ten_crop, (task, None, batch[peers.ten_crop])), ("ttach", peers.ttach_ten_crop, (task,))]
+    passes = [("a pass a row", peers.row_by_row, (task, None, batch[peers.row_by_row])), ("a pass a crop", peers.by_augmentation, (task, None, batch[peers.row_by_row]))]
+    return [(f"this library, {engine}", _ours, (task, engine)) for engine in engines] + (rivals if name == "one 10-crop row" else []) + passes
+
+
+# %% ../nbs/35_bench.ipynb #ff1fe0bf
 def contest(
     task: Task, # network and images
     name: str, # one of `CONTESTS`
     engines: tuple[str, ...] = ("auto", "eager"), # of this library
     rounds: int = 2, # measurements of each
-) -> pd.DataFrame: # contest, contestant, images, crops, seconds (median), changed predictions, largest probability gap
+) -> pd.DataFrame: # contest, contestant, images, crops, seconds (median), changed predictions, largest probability gap, times_slower
     "Time contestants on one task, after checking that they give the same answers."
-    task = replace(task, recipes=CONTESTS[name])
-    rivals = [peers.ten_crop, peers.ttach_ten_crop] if name == "one 10-crop row" else []
-    contestants: list[tuple[str, Callable, tuple]] = [(f"this library, {engine}", _ours, (task, engine)) for engine in engines]
-    contestants += [(rival.__name__, rival, (task,)) for rival in (*rivals, peers.row_by_row, peers.by_augmentation)]
-    lines = []
+    task, lines = replace(task, recipes=CONTESTS[name]), []
     for _ in range(rounds):
         reference = None
-        for label, function, args in contestants:
+        for label, function, args in tqdm(_contestants(task, name, engines), desc=name):
             done, memory = apart(function, *args)
             reference = done.probabilities if reference is None else reference
-            lines.append({"contest": name, "contestant": label, "images": task.images, "crops": done.crops, "seconds": done.seconds, "peak_MiB": memory,
+            lines.append({"contest": name, "contestant": label, "images": task.images, "crops": done.crops, "seconds": done.seconds, **memory,
                           "changed": int((done.probabilities.argmax(-1) != reference.argmax(-1)).sum()),
                           "gap": float(np.abs(done.probabilities - reference).max())})
     table = pd.DataFrame(lines).groupby(["contest", "contestant"], as_index=False, sort=False).median(numeric_only=True)
     return table.assign(times_slower=table["seconds"] / table["seconds"].iloc[0])
+
 
 # %% ../nbs/35_bench.ipynb #ef7966f6
 def growth(
@@ -149,9 +183,9 @@ def growth(
     cases += [("crops", n, replace(task, images=most // 4, recipes=f"{n}RC")) for n in (20, 40, 80)]
     cases += [("recipes", n, replace(task, images=most // 4, recipes=",".join(dict.fromkeys([widest, *table_8][:n])))) for n in (1, 4, 16)]
     lines = []
-    for what, count, one in cases:
+    for what, count, one in tqdm(cases):
         measured, memory = apart(evaluation_rate, one, engine, False)
-        lines.append({"grows": what, "count": count, "seconds": measured["seconds"], "peak_MiB": memory})
+        lines.append({"grows": what, "count": count, "seconds": measured["seconds"], **memory})
     return pd.DataFrame(lines)
 
 def slopes(
@@ -161,34 +195,56 @@ def slopes(
     return {str(name): float(np.polyfit(np.log(rows["count"]), np.log(rows["seconds"]), 1)[0]) for name, rows in table.groupby("grows", sort=False)}
 
 # %% ../nbs/35_bench.ipynb #75f766b8
+def _openvino_product(
+    first: torch.Tensor, # square matrix
+    second: torch.Tensor, # square matrix
+) -> Callable[[], object]: # multiplies them
+    "OpenVINO's float32 matrix product."
+    import openvino
+    from openvino import opset13 as operations
+
+    inputs = [operations.parameter(list(matrix.shape), np.float32) for matrix in (first, second)]
+    product = openvino.Model([operations.matmul(*inputs, False, False)], inputs)
+    request = openvino.Core().compile_model(product, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": usable_cores()}).create_infer_request()
+    return lambda: request.infer([first.numpy(), second.numpy()], share_inputs=True)
+
 def matrix_rate(
+    device: torch.device = torch.device("cpu"), # where to compute
+    dtype: str = "float32", # one of `DTYPES`
     side: int = 2048, # of the square matrices
-    seconds: float = 3, # how long to measure
+    seconds: float = 3, # how long to measure each library
 ) -> float: # floating-point operations a second, the best of the products
-    "What the machine's float32 matrix product achieves."
-    first, second = torch.randn(side, side), torch.randn(side, side)
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        first @ second
-        best = min(best, time.perf_counter() - start)
+    "What the machine's matrix product achieves."
+    first, second = (torch.randn(side, side, device=device).to(DTYPES[dtype]) for _ in range(2))
+    products: list[Callable] = [lambda: first @ second]
+    if device.type == "cpu" and dtype == "float32" and find_spec("openvino"): products.append(_openvino_product(first, second))
+    best = float("inf")
+    for product in products:
+        end = time.perf_counter() + seconds
+        while (start := time.perf_counter()) < end:
+            product()
+            if device.type == "cuda": torch.cuda.synchronize(device)
+            best = min(best, time.perf_counter() - start)
     return 2 * side**3 / best
 
 def limit(
     task: Task, # network and images
     engine: str = "auto", # engine
-) -> dict: # achieved and attainable operations a second
+) -> dict: # achieved and attainable operations a second, and their ratio
     "Operations of the evaluation against those of the matrix product, in one process."
     from torch.utils.flop_counter import FlopCounterMode
-    classifier, attainable = task.classifier(), matrix_rate()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        classifier(torch.zeros(1, 3, classifier.preprocessing.crop, classifier.preprocessing.crop))
-    achieved = evaluation_rate(task, engine, False)["rate"] * counter.get_total_flops()
-    return {"achieved": achieved, "attainable": max(attainable, matrix_rate())}
+    classifier, side = task.classifier(), 2048 if task.where.type == "cpu" else 8192
+    crop, product = classifier.preprocessing.crop, lambda: matrix_rate(task.where, task.dtype, side)
+    with FlopCounterMode(display=False) as counter, torch.no_grad(): classifier(torch.zeros(1, 3, crop, crop, device=task.where))
+    before, measured = product(), evaluation_rate(task, engine, False)
+    achieved, attainable = measured["rate"] * counter.get_total_flops(), max(before, product())
+    return {"engine": measured["engine"], "achieved": achieved, "attainable": attainable, "share": achieved / attainable}
 
+
+# %% ../nbs/35_bench.ipynb #af961d98
 def header_rates(
     task: Task, # images
-) -> dict: # images a second: headers, decoded and resized
+) -> dict: # images a second: headers, decoded
     "The histogram's way of reading sizes against opening and decoding, on the same files."
     source = task.source()
     started = time.perf_counter()
@@ -198,6 +254,7 @@ def header_rates(
     for number in range(len(source)): Image.open(source.file(number)).convert("RGB")
     return {"headers": headers, "decoded": len(source) / (time.perf_counter() - started)}
 
+
 # %% ../nbs/35_bench.ipynb #7dad6e84
 def policy_times(
     task: Task, # network and images
@@ -206,16 +263,17 @@ def policy_times(
     rounds: int = 3, # measurements of each, of which the median is taken
 ) -> pd.DataFrame: # recipe, crops an image, seconds, times the center crop's
     "Time of a policy against that of recipes."
-    classifier, source = task.classifier(), task.source()
-    ready, policy = load_engine(classifier, engine), fit_to_source(classifier, source, budget, device="cpu", engine=engine)
-    lines = []
+    classifier, source, where = task.classifier(), task.source(), str(task.where)
+    ready = load_engine(classifier, engine, task.dtype, device=task.where)
+    policy, lines = fit_to_source(classifier, source, budget, device=where, engine=engine), []
     for recipe in ("CC", policy, "5FC+5MFC", "20RC") * rounds:
         plan = make_plan(recipe)
         start = time.perf_counter()
-        parts = list(evaluate_parts(classifier, source, plan, split_parts(len(source), images_per_part(plan)), device="cpu", engine=ready))
+        parts = list(evaluate_parts(classifier, source, plan, split_parts(len(source), images_per_part(plan)), device=where, dtype=task.dtype, engine=ready))
         lines.append({"recipe": str(recipe), "crops": float(np.mean([part.rows["crops"].mean() for part in parts])), "seconds": time.perf_counter() - start})
     table = pd.DataFrame(lines).groupby("recipe", as_index=False, sort=False).median(numeric_only=True)
     return table.assign(times_center=table["seconds"] / table["seconds"].iloc[0])
+
 
 # %% ../nbs/35_bench.ipynb #17695566
 def profile(
@@ -224,17 +282,19 @@ def profile(
 ) -> dict[str, float]: # seconds by stage
     "Time of each stage of an evaluation."
     classifier, source, plan = task.classifier(), task.source(), make_plan(task.recipes)
-    ready, expected = load_engine(classifier, engine), classifier.preprocessing
+    ready, expected = load_engine(classifier, engine, task.dtype, device=task.where), classifier.preprocessing
     spent: dict[str, float] = {}
 
     def timed(stage, function):
         start = time.perf_counter()
         result = function()
+        if task.where.type == "cuda": torch.cuda.synchronize(task.where)
         spent[stage] = time.perf_counter() - start
         return result
     with torch.inference_mode():
         pictures = timed("decode", lambda: [Image.open(source.file(number)).convert("RGB") for number in range(len(source))])
         images = timed("resize", lambda: [resize(picture, expected.resize_to, expected.interpolation) for picture in pictures])
+        images = timed("copy", lambda: [image.to(task.where) for image in images])
         boxes = timed("draw", lambda: [plan.boxes(image.shape[0], image.shape[1], expected.crop, crop_key(name)) for image, name in zip(images, source.names)])
         counts = timed("cut", lambda: [count for _, count in fixed_batches(zip(images, boxes), expected.crop, ready.batch_size)])
         batch = next(fixed_batches(zip(images, boxes), expected.crop, ready.batch_size))[0]
@@ -245,23 +305,34 @@ def profile(
     return spent
 
 # %% ../nbs/35_bench.ipynb #9be7503f
+def _can(engine: str, task: Task, dtype: str) -> bool:
+    "Can an engine be had?"
+    try: check_engine(engine, dtype, task.where)
+    except InputError: return False
+    return True
+
 def exactness(
     task: Task, # network, images, recipes
-    variants: tuple[tuple[str, str], ...] = (("openvino", "float32"), ("onnxruntime", "float32"), ("eager", "bfloat16")), # (engine, dtype)
-) -> pd.DataFrame: # engine, dtype, predictions, changed, largest_gap, NLL_shift
-    "Engines and precisions against PyTorch in float32."
-    classifier, source, plan = task.classifier(), task.source(), make_plan(task.recipes)
+    variants: tuple[tuple[str, str, str], ...] = (("compile", "float32", ""), ("openvino", "float32", ""), ("onnxruntime", "float32", ""),
+                                                  ("eager", "bfloat16", ""), ("eager", "float32", "-torch")), # (engine, dtype, resize)
+) -> pd.DataFrame: # engine, dtype, resize, predictions, changed, largest_gap, NLL_shift
+    "Engines, precisions and torch's resize against PyTorch in float32 and Pillow's; engines that are not installed are left out."
+    own = task.classifier().preprocessing.interpolation.removesuffix("-torch")
 
-    def rows(engine, dtype):
-        parts = evaluate_parts(classifier, source, plan, split_parts(len(source), images_per_part(plan)), device="cpu", engine=engine, dtype=dtype, batch_size=8)
+    def rows(engine, dtype, suffix):
+        changed = replace(task, dtype=dtype, interpolation=own + suffix)
+        classifier, source, plan = changed.classifier(), changed.source(), make_plan(task.recipes)
+        parts = evaluate_parts(classifier, source, plan, split_parts(len(source), images_per_part(plan)), device=str(task.where), engine=engine, dtype=dtype, batch_size=8)
         return pd.concat([part.rows for part in parts], ignore_index=True)
-    plain, lines = rows("eager", "float32"), []
-    for engine, dtype in variants:
-        other = rows(engine, dtype)
-        lines.append({"engine": engine, "dtype": dtype, "predictions": len(plain), "changed": int((other["prediction"] != plain["prediction"]).sum()),
+    plain, lines = rows("eager", "float32", ""), []
+    for engine, dtype, suffix in variants:
+        if not _can(engine, task, dtype): continue
+        other = rows(engine, dtype, suffix)
+        lines.append({"engine": engine, "dtype": dtype, "resize": own + suffix, "predictions": len(plain), "changed": int((other["prediction"] != plain["prediction"]).sum()),
                       "largest_gap": float((other["p_true"] - plain["p_true"]).abs().max()),
                       "NLL_shift": float(np.log(plain["p_true"]).mean() - np.log(other["p_true"]).mean())})
     return pd.DataFrame(lines)
+
 
 # %% ../nbs/35_bench.ipynb #41c0f357
 def long_table(
@@ -279,7 +350,7 @@ def plot_benchmark(
     title: str, # the processor
 ) -> Figure: # a panel for each of efficiency, peers and profile that was measured
     "Efficiency, times slower than this library, and where the time goes."
-    shown = {"efficiency": ("efficiency", "share of the engine's speed"), "peers": ("times_slower", "times slower (log scale)"), "profile": ("seconds", "seconds, not overlapped")}
+    shown = {"efficiency": ("efficiency", "share of the engine's speed"), "peers": ("times_slower", "times slower (log scale)"), "profile": ("seconds", "seconds, not overlapped (log scale)")}
     panels = [name for name in shown if name in set(table["section"])]
     figure, axes = plt.subplots(1, max(1, len(panels)), figsize=(1 + 4.2 * max(1, len(panels)), 4), squeeze=False, layout="constrained")
     for axis, name in zip(axes[0], panels):
@@ -290,6 +361,6 @@ def plot_benchmark(
         axis.invert_yaxis()
         axis.set(title=name, xlabel=shown[name][1])
         axis.margins(x=0.18)
-        if name == "peers": axis.set_xscale("log")
+        if name != "efficiency": axis.set_xscale("log")
     figure.suptitle(title, fontsize=9)
     return figure

@@ -25,7 +25,7 @@ def _measure(
     from mid_nbdev import bench
     if section == "efficiency": return bench.efficiency(task, engine, rounds=rounds)
     if section == "peers":
-        tasks = {name: task if name == "one 10-crop row" else replace(task, images=max(4, task.images // 16)) for name in bench.CONTESTS}
+        tasks = {name: task if name == "one 10-crop row" else replace(task, images=max(4, task.images // 4)) for name in bench.CONTESTS}
         return pd.concat([bench.contest(one, name, tuple(dict.fromkeys((engine, "eager"))), rounds) for name, one in tasks.items()])
     if section == "growth": return bench.growth(task, engine)
     if section == "exactness": return bench.exactness(task)
@@ -44,24 +44,28 @@ def bench(
     data: Path | None = None, # folder of class folders, or a flat folder with --labels (the demo's photographs)
     labels: Path | None = None, # CSV with the columns file and label
     checkpoint: Path | None = None, # file of weights
-    images: int = 20, # how many of the images, spread evenly; a sixteenth of them for whole tables
+    images: int = 20, # how many of the images, spread evenly; a quarter of them for whole tables
     engine: str = "auto", # engine of this library; PyTorch is measured beside it
+    device: str | None = None, # cpu, cuda or cuda:N (a GPU where there is one)
+    dtype: str = "float32", # precision of the forward pass: float32, bfloat16, float16, or tf32 on a GPU
     rounds: int = 2, # measurements of each, of which the median is taken
     sections: str = ",".join(SECTIONS), # which parts of the benchmark
     out: Path = Path("mid-bench"), # folder for bench.csv and bench.png
 ) -> None:
-    "Measure speed on this machine's CPU against the engine by itself and against what people use today, as ratios."
+    "Measure speed on this machine against the engine by itself and against what people use today, as ratios."
     asked = [name.strip() for name in sections.split(",")]
     if unknown := [name for name in asked if name not in SECTIONS]: raise InputError(f"--sections {unknown[0]!r}: expected {', '.join(SECTIONS)}")
     if images < 1 or rounds < 1: raise InputError(f"--images {images}, --rounds {rounds}: expected 1 or more")
     import pandas as pd
 
     from mid_nbdev.bench import long_table, plot_benchmark, processor
+    from mid_nbdev.engines import DTYPES, check_engine
     from mid_nbdev.peers import Task
     from mid_nbdev.plots import use_style
 
-    task = Task(model, "5FC+5MFC,20RC@feature", str(data or ""), str(labels or ""), images, str(checkpoint or ""))
-    say(f"{task.classifier().name} on {len(task.source())} images; {processor()}")
+    task = Task(model, "5FC+5MFC,20RC@feature", str(data or ""), str(labels or ""), images, str(checkpoint or ""), device or "", dtype)
+    if engine != "auto" or dtype not in DTYPES: check_engine(engine, dtype, task.where)
+    say(f"{task.classifier().name} in {dtype} on {len(task.source())} images; {processor(task.where)}")
     out.mkdir(parents=True, exist_ok=True)
     tables = {}
     for section in asked:
@@ -70,5 +74,5 @@ def bench(
         print_table(tables[section].round(4).astype(str))
         pd.concat([long_table(name, table) for name, table in tables.items()]).to_csv(out / "bench.csv", index=False)
     use_style()
-    plot_benchmark(pd.read_csv(out / "bench.csv"), processor()).savefig(out / "bench.png")
+    plot_benchmark(pd.read_csv(out / "bench.csv"), f"{processor(task.where)}, {dtype}").savefig(out / "bench.png")
     say(f"written to {out}: bench.csv, bench.png")

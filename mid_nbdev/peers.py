@@ -8,7 +8,7 @@ __all__ = ['Task', 'Timed', 'ten_crop', 'ttach_ten_crop', 'row_by_row', 'by_augm
 # %% ../nbs/34_peers.ipynb #37b9dfa3
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torchvision.transforms import Compose, Lambda, Resize, TenCrop
 from torchvision.transforms import functional as transforms
 
 from .crops import INTERPOLATIONS
+from .engines import DTYPES, pick_device, set_precision, usable_cores
 from .images import ImageSource, crop_key, demo_source, open_source
 from .models import Classifier, load_classifier, package_folder
 from .recipes import Plan, make_plan
@@ -32,10 +33,20 @@ class Task:
     labels: str = "" # CSV of file,label
     images: int = 20 # how many of the images, evenly spread over the folder
     checkpoint: str = "" # file of weights
+    device: str = "" # as "cuda:0"; a GPU if there is one
+    dtype: str = "float32" # precision of the forward pass, one of `DTYPES`
+    interpolation: str = "" # one of `INTERPOLATIONS`; the network's own if empty
+
+    @property
+    def where(self) -> torch.device:
+        "The device."
+        return pick_device(self.device or None)
 
     def classifier(self) -> Classifier:
-        "The network."
-        return load_classifier(self.network, self.checkpoint or None).to(memory_format=torch.channels_last)
+        "The network, on the device."
+        set_precision(self.dtype)
+        changed: dict[str, Any] = {"interpolation": self.interpolation} if self.interpolation else {}
+        return load_classifier(self.network, self.checkpoint or None, **changed).to(self.where).to(memory_format=torch.channels_last)
 
     def source(self) -> ImageSource:
         "The images."
@@ -48,6 +59,7 @@ class Timed(NamedTuple):
     probabilities: np.ndarray # (images, recipes, classes)
     seconds: float # from the first file to the last probability
     crops: int # forwarded
+
 
 # %% ../nbs/34_peers.ipynb #9b0a1e33
 class _Files(Dataset):
@@ -67,29 +79,50 @@ def _to_input(
     expected = classifier.preprocessing
     return transforms.normalize(transforms.to_tensor(crop), expected.mean, expected.std)
 
+def _loader(
+    task: Task, # whose device the batches go to
+    source: ImageSource, # images
+    transform, # function from a picture and its number to a tensor
+    images: int, # a batch
+    workers: int | None, # processes that decode; one a core, at most 16, if not given
+) -> DataLoader: # in order
+    "Batches of images, decoded by processes."
+    workers = min(16, usable_cores()) if workers is None else workers
+    return DataLoader(_Files(source, transform), images, num_workers=workers, pin_memory=task.where.type == "cuda", multiprocessing_context="fork" if workers else None)
+
+def _forward(
+    task: Task, # device and precision
+    model, # classifier, or what is wrapped around it
+    crops: torch.Tensor, # normalised (n, 3, height, width)
+) -> torch.Tensor: # outputs (n, classes), float32
+    "A forward pass: channels last, and in automatic mixed precision unless in float32."
+    reduced = DTYPES[task.dtype] is not torch.float32
+    with torch.inference_mode(), torch.autocast(task.where.type, DTYPES[task.dtype], enabled=reduced):
+        return model(crops.to(task.where, non_blocking=True).contiguous(memory_format=torch.channels_last)).float()
+
 def _resizer(classifier: Classifier) -> Resize: return Resize(classifier.preprocessing.resize_to, INTERPOLATIONS[classifier.preprocessing.interpolation])
 
+
+# %% ../nbs/34_peers.ipynb #db008cf7
 def ten_crop(
     task: Task, # its recipes are not looked at: ten crops
-    workers: int = 2, # processes that decode
-    images_per_batch: int = 4, # 40 crops a forward pass
+    workers: int | None = None, # processes that decode; one a core, at most 16, if not given
+    batch: int = 40, # crops a forward pass, about
 ) -> Timed: # one row
     "torchvision's documented `TenCrop` recipe."
     classifier, source = task.classifier(), task.source()
     stacked = Compose([_resizer(classifier), TenCrop(classifier.preprocessing.crop), Lambda(lambda crops: torch.stack([_to_input(crop, classifier) for crop in crops]))])
-    loader = DataLoader(_Files(source, lambda picture, number: stacked(picture)), images_per_batch, num_workers=workers)
     answers = []
     start = time.perf_counter()
-    with torch.inference_mode():
-        for batch in loader:
-            crops = batch.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-            answers.append(classifier(crops).softmax(-1).view(*batch.shape[:2], -1).mean(1))
-    return Timed(torch.cat(answers)[:, None].numpy(), time.perf_counter() - start, 10 * len(source))
+    for crops in _loader(task, source, lambda picture, number: stacked(picture), max(1, batch // 10), workers):
+        answers.append(_forward(task, classifier, crops.flatten(0, 1)).softmax(-1).view(*crops.shape[:2], -1).mean(1))
+    return Timed(torch.cat(answers)[:, None].cpu().numpy(), time.perf_counter() - start, 10 * len(source))
+
 
 # %% ../nbs/34_peers.ipynb #53518b93
 def ttach_ten_crop(
     task: Task, # its recipes are not looked at: ten crops
-    workers: int = 2, # processes that decode
+    workers: int | None = None, # processes that decode; one a core, at most 16, if not given
 ) -> Timed: # one row
     "The package ttach: its ten-crop transforms around the model, one image at a time, since its images have to be equally large."
     package_folder("ttach", "ttach")
@@ -98,12 +131,11 @@ def ttach_ten_crop(
     classifier, source = task.classifier(), task.source()
     crop, resize = classifier.preprocessing.crop, _resizer(classifier)
     model = ttach.ClassificationTTAWrapper(torch.nn.Sequential(classifier, torch.nn.Softmax(-1)), ttach.aliases.ten_crop_transform(crop, crop))
-    loader = DataLoader(_Files(source, lambda picture, number: _to_input(resize(picture), classifier)), 1, num_workers=workers)
     answers = []
     start = time.perf_counter()
-    with torch.inference_mode():
-        for image in loader: answers.append(model(image.contiguous(memory_format=torch.channels_last)))
-    return Timed(torch.cat(answers)[:, None].numpy(), time.perf_counter() - start, 10 * len(source))
+    for image in _loader(task, source, lambda picture, number: _to_input(resize(picture), classifier), 1, workers): answers.append(_forward(task, model, image))
+    return Timed(torch.cat(answers)[:, None].cpu().numpy(), time.perf_counter() - start, 10 * len(source))
+
 
 # %% ../nbs/34_peers.ipynb #9268f779
 def _crops_at(
@@ -120,26 +152,26 @@ def _crops_at(
     return torch.stack(crops)
 
 def _pass(
+    task: Task, # device and precision
     classifier: Classifier, # classifier
     source: ImageSource, # images
     plan: Plan, # of one recipe
     numbers: slice, # which of the plan's crops
-    workers: int, # processes that decode
+    workers: int | None, # processes that decode
     batch: int, # crops a forward pass, about
 ) -> torch.Tensor: # logits (images, crops, classes)
     "One pass over the data."
     side = classifier.preprocessing.crop
     def prepare(picture, number):
         return _crops_at(picture, lambda height, width: plan.boxes(height, width, side, crop_key(source.names[number]))[numbers], classifier)
-    count = len(plan.crops[numbers])
-    loader = DataLoader(_Files(source, prepare), max(1, batch // count), num_workers=workers)
-    with torch.inference_mode():
-        return torch.cat([classifier(crops.flatten(0, 1).contiguous(memory_format=torch.channels_last)).view(*crops.shape[:2], -1) for crops in loader])
+    loader = _loader(task, source, prepare, max(1, batch // len(plan.crops[numbers])), workers)
+    return torch.cat([_forward(task, classifier, crops.flatten(0, 1)).view(*crops.shape[:2], -1).cpu() for crops in loader])
+
 
 # %% ../nbs/34_peers.ipynb #37bb8863
 def row_by_row(
     task: Task, # recipes at the levels softmax and logit; features are averaged as logits, which costs the same
-    workers: int = 2, # processes that decode
+    workers: int | None = None, # processes that decode; one a core, at most 16, if not given
     batch: int = 32, # crops a forward pass, about
     by_augmentation: bool = False, # one pass for each crop instead of one for each row?
 ) -> Timed: # all rows
@@ -150,12 +182,12 @@ def row_by_row(
     for recipe in plan.recipes:
         one = Plan((recipe,))
         slices = [slice(n, n + 1) for n in range(len(one.crops))] if by_augmentation else [slice(None)]
-        logits = torch.cat([_pass(classifier, source, one, numbers, workers, batch) for numbers in slices], 1)
+        logits = torch.cat([_pass(task, classifier, source, one, numbers, workers, batch) for numbers in slices], 1)
         weights = torch.from_numpy(one.weights(recipe.level))
         rows.append((weights @ logits.softmax(-1) if recipe.level == "softmax" else (weights @ logits).softmax(-1)))
         crops += len(source) * len(one.crops)
     return Timed(torch.cat(rows, 1).numpy(), time.perf_counter() - start, crops)
 
-def by_augmentation(task: Task, workers: int = 2) -> Timed:
+def by_augmentation(task: Task, workers: int | None = None, batch: int = 32) -> Timed:
     "`row_by_row` with a pass for each crop."
-    return row_by_row(task, workers, by_augmentation=True)
+    return row_by_row(task, workers, batch, by_augmentation=True)
