@@ -283,7 +283,7 @@ def make_engine(
     device = device or torch.device("cpu")
     check_engine(name, dtype, device)
     if batch_size is not None and batch_size < 1: raise InputError(f"batch size {batch_size}: expected 1 or more")
-    if device.type == "cpu": keep_freed_memory()
+    if device.type == "cpu" and ENGINES[name].package == "torch": keep_freed_memory()
     classifier.to(device).to(memory_format=torch.channels_last)
     size = batch_size or (ENGINES[name].sizes if device.type == "cpu" else CUDA_SIZES)[0]
     if name in ("eager", "compile"): return TorchEngine(classifier, dtype, size, name == "compile")
