@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IMAGE_COLUMNS', 'KEY_COLUMNS', 'LABEL_COLUMNS', 'TarArchive', 'image_bytes', 'ParquetArchive', 'DatasetArchive',
-           'read_real_labels', 'find_source']
+           'read_real_labels', 'unlabelled', 'find_source']
 
 # %% ../nbs/15_sources.ipynb #85519b4e
 import glob
@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 from timm.data.readers.img_extensions import get_img_extensions
 
-from .files import file_size, open_parquet, require_file
+from .files import file_size, image_files, open_parquet, require_file
 from .geometry import InputError
 from .images import Archive, ImageSource, class_numbers, open_source, read_labels
 from .models import package_folder
@@ -259,6 +259,14 @@ def _read_glob(
     root = Path(os.path.commonpath([path.parent.resolve().parent for path in paths]))
     labelled = sorted((path.resolve().relative_to(root).as_posix(), classes[path.parent.resolve().name]) for path in paths)
     return ImageSource(root, tuple(name for name, _ in labelled), np.array([label for _, label in labelled], np.int64))
+
+def unlabelled(
+    source: ImageSource, # images of a table of labels
+) -> list[str]: # names
+    "Image files that lie in a source's folder or tar archive, and have no label."
+    names = {PurePosixPath(name).as_posix() for name in source.names}
+    there = source.archive.places if isinstance(source.archive, TarArchive) else [] if source.archive else image_files(source.root)
+    return sorted(name for name in there if name not in names and PurePosixPath(name).suffix.lower() in get_img_extensions(as_set=True))
 
 def find_source(
     data: str | Path, # what the table above lists
