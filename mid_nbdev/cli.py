@@ -180,7 +180,7 @@ def evaluate(
     from mid_nbdev.ranks import find_rank
     from mid_nbdev.recipes import make_plan
     from mid_nbdev.runs import evaluate_run
-    from mid_nbdev.sources import find_source
+    from mid_nbdev.sources import find_source, unlabelled
     from mid_nbdev.verify import make_origin
 
     fitted = budget is not None or agreement is not None
@@ -191,6 +191,8 @@ def evaluate(
     classifier = load_classifier(model, checkpoint, **{name: value for name, value in given.items() if value is not None})
     if classes is not None: classifier = restrict(classifier, read_classes(classes, classifier.num_classes))
     source = replace(find_source(data, labels, classifier.num_classes), limits=limits)
+    if labels and (Path(data).is_dir() or data.endswith(".tar")) and not labels.endswith((".json", "real")) and (left := unlabelled(source)):
+        tell(f"note: {len(left)} image files in {data} have no label and are left out (first: {left[0]!r})")
     if fitted: plan = make_plan(fit_to_source(classifier, source, budget, agreement, device=device, engine=engine))
     folder = out or Path("runs") / re.sub(r"[^\w.,=-]+", "-", f"{classifier.name}-{source.title or source.root.resolve().name}")
     expected = classifier.preprocessing

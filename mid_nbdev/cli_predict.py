@@ -88,8 +88,10 @@ def predict(
     from mid_nbdev.runs import write_whole
 
     if out is not None: table_text(pd.DataFrame(), Path(out).suffix.lower()) # an ending that is not known is refused now
+    if out is not None and not Path(out).resolve().parent.is_dir(): raise InputError(f"--out {out}: there is no folder {Path(out).parent}; make it first")
+    if not (files := list_images(images)): raise InputError(f"{', '.join(images)}: no image files there")
     wrapper = MID(load_classifier(model, checkpoint), recipe, engine=engine)
-    lines, failed = _predict_files(list_images(images), wrapper, read_class_names(class_names, wrapper.classifier.num_classes), top, limits)
+    lines, failed = _predict_files(files, wrapper, read_class_names(class_names, wrapper.classifier.num_classes), top, limits)
     table = pd.DataFrame(lines, columns=["image", "place", "class", "name", "probability"])
     if out is not None: write_whole(Path(out), table_text(table, Path(out).suffix.lower()))
     elif lines: print_table(table.assign(**{"probability %": [f"{100 * value:.1f}" for value in table["probability"]]}).drop(columns=["place", "probability"]).astype(str))

@@ -21,6 +21,7 @@ import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from fsspec.core import url_to_fs
@@ -28,7 +29,7 @@ from tqdm.auto import tqdm
 
 from .average import MID
 from .engines import check_engine
-from .files import Limits, printable
+from .files import Limits, open_parquet, printable
 from .geometry import InputError
 from .models import Classifier, load_classifier, weights_hash
 from .ranks import write_whole
@@ -96,6 +97,11 @@ class Task:
         "Where a piece's predictions lie until its shard is done."
         return f"{self.out}/unfinished/{name}/{piece:06}.parquet"
 
+def _remove(folder: str) -> None:
+    "Remove a folder, if it is there."
+    files, place = url_to_fs(folder)
+    if files.exists(place): files.rm(place, recursive=True)
+
 def join_pieces(
     task: Task, # what is being done
     name: str, # a shard whose pieces are all there
@@ -104,10 +110,9 @@ def join_pieces(
     "Make a shard's file from its pieces' files."
     tables = []
     for piece in range(pieces):
-        with fsspec.open(task.piece_path(name, piece), "rb") as file: tables.append(pq.read_table(file))
+        with fsspec.open(task.piece_path(name, piece), "rb") as file: tables.append(open_parquet(file).read())
     _write(f"{task.out}/{name}.parquet", _table_bytes(pa.concat_tables(tables)))
-    files, place = url_to_fs(f"{task.out}/unfinished/{name}")
-    files.rm(place, recursive=True)
+    _remove(f"{task.out}/unfinished/{name}")
 
 # %% ../nbs/52_corpus.ipynb #6a8f2a63
 class Actor:
@@ -201,18 +206,26 @@ def _run(ray, task: Task, shards: list[Shard]) -> None:
         bar.update(len(joining))
 
 # %% ../nbs/52_corpus.ipynb #7c017a70
+def _read(
+    out: str, # folder of predictions
+    columns: list[str], # some of the schema's
+) -> Iterator[tuple[str, pa.Table]]: # name of a shard, its columns
+    "The shards that are done, one at a time. Raises `InputError` naming a file that is damaged."
+    schema = pa.schema([_SCHEMA.field(column) for column in columns])
+    for name in sorted(_done(out)):
+        try:
+            with fsspec.open(f"{out}/{name}.parquet", "rb") as file: table = open_parquet(file, page_checksum_verification=True).read(columns)
+            yield name, table.select(columns).cast(schema)
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise InputError(f"{out}/{name}.parquet: damaged; delete it and predict again to have it computed again") from error
+
 def read_predictions(
     out: str, # folder of predictions
     columns: list[str] | None = None, # some of the columns
-) -> pd.DataFrame: # key, prediction, confidence, classes, probabilities, reason: a row an image
+) -> pd.DataFrame: # key, prediction, confidence, classes, probabilities, reason, and the shard: a row an image
     "The predictions of all shards that are done. Raises `InputError` naming a file that is damaged."
-    tables = []
-    for name in sorted(_done(out)):
-        try:
-            with fsspec.open(f"{out}/{name}.parquet", "rb") as file: tables.append(pq.read_table(file, columns=columns, page_checksum_verification=True))
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{out}/{name}.parquet: damaged; delete it and predict again to have it computed again") from error
-    return (pa.concat_tables(tables) if tables else _SCHEMA.empty_table()).to_pandas()
+    tables = [table.append_column("shard", pa.array([name] * len(table), pa.string())) for name, table in _read(out, columns or _SCHEMA.names)]
+    return (pa.concat_tables(tables) if tables else _SCHEMA.append(pa.field("shard", pa.string())).empty_table()).to_pandas()
 
 # %% ../nbs/52_corpus.ipynb #9fc47b5e
 def predict_corpus(
@@ -231,8 +244,9 @@ def predict_corpus(
     check_engine(forward, "float32", torch.device("cpu"))
     classifier = load_classifier(model, checkpoint)
     wrapper, expected = MID(classifier, recipe, seed), classifier.preprocessing
+    source, out = (place.rstrip("/") if "://" in place else str(Path(place).resolve()) for place in (source, out))
+    if f"{out}/".startswith(f"{source}/"): raise InputError(f"{out}: lies in the corpus and would become a part of it; give another --out")
     kind, shards, fingerprint = list_shards(source)
-    source, out = (place if "://" in place else str(Path(place).resolve()) for place in (source, out.rstrip("/")))
     task = Task(source, kind, out, model, str(Path(checkpoint).resolve()) if checkpoint else None, str(wrapper.recipe), seed, top,
                 forward, limits, expected.resize_to, expected.interpolation)
     ray = _start_ray()
@@ -242,5 +256,6 @@ def predict_corpus(
     if todo := [shard for shard in shards if shard.name not in done]:
         try: _run(ray, task, todo)
         except ray.exceptions.RayError as error: raise InputError(f"{out}: a worker failed: {' '.join(str(error).split())[-300:]}") from error
-    reasons = read_predictions(out, ["reason"])["reason"]
-    return Predicted(len(shards), len(reasons), int((reasons != "").sum()))
+    _remove(f"{out}/unfinished")
+    counts = [(len(table), pc.sum(pc.not_equal(table["reason"], "")).as_py() or 0) for _, table in _read(out, ["reason"])]
+    return Predicted(len(shards), sum(images for images, _ in counts), sum(failed for _, failed in counts))

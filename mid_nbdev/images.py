@@ -29,7 +29,7 @@ from PIL import Image, UnidentifiedImageError
 from timm.data import ImageNetInfo
 
 from .crops import resize
-from .files import Limits, file_size, image_files, readable_formats
+from .files import Limits, file_size, image_files, readable_formats, require_file
 from .geometry import InputError, resized_size
 from .models import package_folder
 
@@ -55,8 +55,10 @@ class ImageSource:
     def __len__(self) -> int: return len(self.names)
 
     def file(self, number: int) -> Path | BinaryIO:
-        "What to open for an image."
-        return self.archive.open(self.names[number]) if self.archive else self.root / self.names[number]
+        "What to open for an image. Raises `InputError` for one in an archive that is larger than the limit."
+        if not self.archive: return self.root / self.names[number]
+        if (size := self.size(number)) > self.limits.file_size: raise InputError(f"{size:,} bytes; the limit is {self.limits.file_size:,}")
+        return self.archive.open(self.names[number])
 
     def size(self, number: int) -> int:
         "Bytes of an image's file; -1 if there is none."
@@ -199,9 +201,8 @@ def decode(
     limits: Limits = Limits(), # how large it may be
 ) -> torch.Tensor: # uint8 (height, width, 3)
     "Decode an image to RGB and resize it. Raises what Pillow raises, and `InputError` for a size out of bounds."
-    if is_path := isinstance(file, (str, Path)): os.stat(file)
+    if is_path := isinstance(file, (str, Path)): require_file(file)
     size = file_size(Path(file)) if is_path else file.seek(0, os.SEEK_END)
-    if size < 0: raise InputError("a folder, pipe or device, not a file")
     if size > limits.file_size: raise InputError(f"{size:,} bytes; the limit is {limits.file_size:,}")
     if Image.MAX_IMAGE_PIXELS: Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, (limits.pixels + 1) // 2)
     with Image.open(file, formats=readable_formats()) as image:
@@ -286,6 +287,7 @@ def image_shapes(
     lines, failed = [], {}
     for name in image_files(root):
         try:
+            require_file(Path(root) / name)
             with Image.open(Path(root) / name, formats=readable_formats()) as image: width, height = image.size
             lines.append((name, width, height, max(resized_size(height, width, resize_to))))
         except Exception as error: failed[name] = failure_reason(error)

@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 from .calibrate import load_engine
 from .engines import Engine, pick_device
 from .evaluate import CropLogits, Part, evaluate_parts, images_per_part, refuse_misfits, split_parts
+from .files import open_parquet
 from .geometry import InputError
 from .images import ImageSource
 from .models import Classifier, weights_hash
@@ -97,15 +98,22 @@ def _checksum(
         digest.update(column.to_numpy().tobytes() if plain else json.dumps([name, column.to_pylist()], default=bytes.hex).encode())
     return digest.hexdigest()
 
+def _crops_checksum(
+    crops: CropLogits, # logits of a part's crops
+) -> str: # 32 hexadecimal digits
+    "A checksum of crops' logits and the names of their images."
+    return blake2b(np.ascontiguousarray(crops.logits).tobytes() + json.dumps(crops.images).encode(), digest_size=16).hexdigest()
+
 def part_bytes(
     part: Part, # rows and failures
 ) -> bytes: # a Parquet file
-    "A part as Parquet, its failures and its checksum in the file's metadata."
+    "A part as Parquet, its failures and checksums of its rows and its crops in the file's metadata."
     names = part.rows.assign(**{name: part.rows[name].astype(str) for name in ("image", "recipe")})
     failed = json.dumps(part.failed.values.tolist())
     table = pa.Table.from_pandas(names, schema=_SCHEMA, preserve_index=False)
     sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({"failed": failed, "checksum": _checksum(table, failed)}), sink, write_page_checksum=True)
+    known = {"failed": failed, "checksum": _checksum(table, failed), **({"crops": _crops_checksum(part.crops)} if part.crops else {})}
+    pq.write_table(table.replace_schema_metadata(known), sink, write_page_checksum=True)
     return sink.getvalue().to_pybytes()
 
 def crops_bytes(
@@ -119,8 +127,8 @@ def read_part(
 ) -> tuple[pa.Table, list[tuple[str, str]]]: # rows, and the images that failed with their reasons
     "Read a part. Raises `InputError` if it is not what was written."
     try:
-        table = pq.read_table(path, schema=_SCHEMA, page_checksum_verification=True)
-        known = pq.read_schema(path).metadata
+        file = open_parquet(path, page_checksum_verification=True)
+        known, table = file.metadata.metadata, file.read().select(_SCHEMA.names).cast(_SCHEMA)
         failed = known[b"failed"].decode()
         right = b"checksum" not in known or known[b"checksum"].decode() == _checksum(table, failed)
         pairs = [(image, reason) for image, reason in json.loads(failed)]
@@ -188,25 +196,36 @@ def crops_path(
     "The file of a part's crops."
     return run.folder / "crops" / f"{number:05}.safetensors"
 
+def _read_crops(
+    run: Run, # run
+    number: int, # of a part that is whole
+) -> CropLogits: # what was written
+    "Read a part's crops. Raises `InputError` if they are not what was written."
+    path, known = crops_path(run, number), open_parquet(run.path(number)).metadata.metadata
+    try:
+        with safe_open(path, "numpy") as file: crops = CropLogits(json.loads(file.metadata()["images"]), file.get_tensor("logits"))
+        if known.get(b"crops", checksum := _crops_checksum(crops).encode()) != checksum: raise ValueError("its checksum is another")
+    except Exception as error: raise InputError(f"{path}: missing or damaged ({type(error).__name__}); evaluate again to have it recomputed") from error
+    return crops
+
 def read_crops(
     run: Run, # run
 ) -> CropLogits: # of the parts that are there
     "Logits of every crop. Raises `InputError` if they were not kept."
     if "crops" not in run.manifest: raise InputError(f"{run.folder}: the crops' logits were not kept; evaluate with --keep crops")
-    images, logits = [], []
-    for number in run.present():
-        with safe_open(crops_path(run, number), "numpy") as file:
-            images += json.loads(file.metadata()["images"])
-            logits.append(file.get_tensor("logits"))
-    return CropLogits(images, np.concatenate(logits) if logits else np.zeros((0, len(run.manifest["crops"]), 0), np.float16))
+    kept = [_read_crops(run, number) for number in run.present()]
+    logits = np.concatenate([crops.logits for crops in kept]) if kept else np.zeros((0, len(run.manifest["crops"]), 0), np.float16)
+    return CropLogits([image for crops in kept for image in crops.images], logits)
 
 def damaged_parts(
     run: Run, # run
 ) -> dict[int, str]: # what is wrong, by number
-    "The parts that are not what was written."
+    "The parts that are not what was written, or whose crops are not."
     wrong = {}
     for number in run.present():
-        try: read_part(run.path(number))
+        try:
+            read_part(run.path(number))
+            if "crops" in run.manifest: _read_crops(run, number)
         except InputError as error: wrong[number] = str(error)
     return wrong
 

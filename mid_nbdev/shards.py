@@ -11,15 +11,15 @@ import json
 import tarfile
 from collections.abc import Iterator
 from hashlib import blake2b
-from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 from timm.data.readers.img_extensions import get_img_extensions
 
-from .files import Limits, printable
+from .files import Limits, file_size, find_files, open_parquet, printable, require_file
 from .geometry import InputError
 from .images import decode, failure_reason
 from .sources import IMAGE_COLUMNS, KEY_COLUMNS, image_bytes
@@ -40,21 +40,30 @@ def _shard_kind(endings: set[str]) -> str:
     if len(found) != 1: raise InputError(f"source: expected image files, .parquet files or .tar files, and only one of these; found {' and '.join(found) or 'none'}")
     return found[0]
 
+def _sizes(
+    source: str, # folder or file, on any path that fsspec knows
+) -> tuple[str, dict[str, int | None]]: # the source's path on its file system; size by path, where it is told
+    "What lies in a corpus."
+    files, root = url_to_fs(source)
+    if not (isinstance(files, LocalFileSystem) and Path(root).is_dir()):
+        return root, {path: entry.get("size") for path, entry in files.find(root, detail=True).items()}
+    paths = [f"{root}/{name}" for name in find_files(root, {".tar", ".parquet", *get_img_extensions()})]
+    return root, {path: file_size(Path(path)) for path in paths}
+
 def list_shards(
     source: str, # folder or file, on any path that fsspec knows
 ) -> tuple[str, list[Shard], str]: # "tar", "parquet" or "images"; the shards; a fingerprint of names and sizes
     "Cut a corpus into shards. Raises `InputError` if there is none."
-    try:
-        files, root = url_to_fs(source)
-        found = files.find(root, detail=True)
+    try: root, found = _sizes(source)
+    except InputError: raise
     except Exception as error: raise InputError(f"source {source}: cannot be listed ({failure_reason(error)})") from error
-    if not found: raise InputError(f"source {source}: no files there")
+    if not found: raise InputError(f"source {source}: no image files, .parquet files or .tar files there")
     kind = _shard_kind({PurePosixPath(path).suffix.lower() for path in found})
     endings = get_img_extensions(as_set=True) if kind == "images" else {f".{kind}"}
     paths = sorted(path for path in found if PurePosixPath(path).suffix.lower() in endings)
     keys = [path[len(root):].lstrip("/") or PurePosixPath(path).name for path in paths]
     digest = blake2b(digest_size=16)
-    for path, key in zip(paths, keys): digest.update(f"{key}\0{found[path].get('size')}\n".encode("utf-8", "surrogateescape"))
+    for path, key in zip(paths, keys): digest.update(f"{key}\0{found[path]}\n".encode("utf-8", "surrogateescape"))
     size = IMAGES_PER_SHARD if kind == "images" else 1
     cuts = range(0, len(paths), size)
     shards = [Shard(printable(keys[first]) if size == 1 else f"images-{number:06}", paths[first:first + size], keys[first:first + size])
@@ -68,16 +77,22 @@ class Item(NamedTuple):
     content: bytes # empty if it cannot be read
     reason: str = "" # why not
 
+def _open(files, path: str) -> BinaryIO:
+    "Open a file. Raises what that raises; a pipe or device on a disk is not waited for."
+    if isinstance(files, LocalFileSystem): require_file(path)
+    return files.open(path, "rb")
+
 def _read_images(shard: Shard, files, limits: Limits) -> Iterator[Item]:
     "Loose image files."
     for path, key in zip(shard.paths, shard.keys):
         try:
-            with files.open(path, "rb") as file: yield Item(key, file.read(limits.file_size + 1))
+            with _open(files, path) as file: content = file.read(limits.file_size + 1)
         except Exception as error: yield Item(key, b"", failure_reason(error))
+        else: yield Item(key, content)
 
 def _read_tar(shard: Shard, files, limits: Limits) -> Iterator[Item]:
     "Images of a webdataset archive; their names are the files' names in it."
-    with files.open(shard.paths[0], "rb") as file, tarfile.open(fileobj=file, mode="r|") as archive:
+    with _open(files, shard.paths[0]) as file, tarfile.open(fileobj=file, mode="r|") as archive:
         for member in archive:
             if not member.isreg() or PurePosixPath(member.name).suffix.lower() not in get_img_extensions(as_set=True): continue
             content = archive.extractfile(member)
@@ -86,8 +101,8 @@ def _read_tar(shard: Shard, files, limits: Limits) -> Iterator[Item]:
 # %% ../nbs/51_shards.ipynb #2d6387ec
 def _read_parquet(shard: Shard, files, limits: Limits) -> Iterator[Item]:
     "Images of a Parquet file: a column of bytes, or of structures with bytes as Hugging Face writes them."
-    with files.open(shard.paths[0], "rb") as file:
-        table = pq.ParquetFile(file)
+    with _open(files, shard.paths[0]) as file:
+        table = open_parquet(file)
         names = table.schema_arrow.names
         column = next((name for name in IMAGE_COLUMNS if name in names), None)
         if column is None: raise InputError(f"no column of images; expected one of {', '.join(IMAGE_COLUMNS)}, there are {', '.join(names)}")

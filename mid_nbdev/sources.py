@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IMAGE_COLUMNS', 'KEY_COLUMNS', 'LABEL_COLUMNS', 'TarArchive', 'image_bytes', 'ParquetArchive', 'DatasetArchive',
-           'read_real_labels', 'find_source']
+           'read_real_labels', 'unlabelled', 'find_source']
 
 # %% ../nbs/15_sources.ipynb #85519b4e
 import glob
@@ -22,9 +22,10 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 from timm.data.readers.img_extensions import get_img_extensions
 
+from .files import file_size, image_files, open_parquet, require_file
 from .geometry import InputError
 from .images import Archive, ImageSource, class_numbers, open_source, read_labels
 from .models import package_folder
@@ -136,21 +137,26 @@ class ParquetArchive:
     ):
         self.places: dict[str, tuple[int, int, int]] = {} # file, row group, row in it
         self.labels: list[tuple[str, object]] = []
+        self.images: list[str] = [] # column, by file
         self.lock = threading.Lock()
-        try: self.files = [pq.ParquetFile(path) for path in paths]
-        except (OSError, ValueError) as error: raise InputError(f"{title}: not a Parquet file ({' '.join(str(error).split())[:150]})") from error
-        there = self.files[0].schema_arrow.names
-        self.image, label = _column(there, IMAGE_COLUMNS, title), _column(there, LABEL_COLUMNS, title)
+        try:
+            self.files = [open_parquet(path) for path in paths]
+            for number, path in enumerate(paths): self._list(number, path)
+        except (OSError, pa.ArrowException) as error: raise InputError(f"{title}: not a Parquet file ({' '.join(str(error).split())[:150]})") from error
+        self._group = lru_cache(1)(lambda number, group: self.files[number].read_row_group(group, [self.images[number]]).column(0))
+
+    def _list(self, number: int, path: Path) -> None:
+        "Names and labels of one of the files."
+        there = self.files[number].schema_arrow.names
+        self.images.append(_column(there, IMAGE_COLUMNS, path.name))
+        label = _column(there, LABEL_COLUMNS, path.name)
         key = next((name for name in KEY_COLUMNS if name in there), None)
-        for number, (path, file) in enumerate(zip(paths, self.files)):
-            for group in range(file.num_row_groups):
-                rows = file.read_row_group(group, [label, *([key] if key else [])]).to_pylist()
-                for place, row in enumerate(rows):
-                    name = str(row[key]) if key else f"{path.name}:{len(self.labels)}"
-                    if name in self.places: raise InputError(f"{path}: holds {name!r} more than once")
-                    self.places[name] = number, group, place
-                    self.labels.append((name, row[label]))
-        self._group = lru_cache(1)(lambda number, group: self.files[number].read_row_group(group, [self.image]).column(0))
+        for group in range(self.files[number].num_row_groups):
+            for place, row in enumerate(self.files[number].read_row_group(group, [label, *([key] if key else [])]).to_pylist()):
+                name = str(row[key]) if key else f"{path.name}:{len(self.labels)}"
+                if name in self.places: raise InputError(f"{path}: holds {name!r} more than once")
+                self.places[name] = number, group, place
+                self.labels.append((name, row[label]))
 
     def _content(self, name: str) -> bytes:
         "Bytes of one image."
@@ -160,8 +166,9 @@ class ParquetArchive:
         return image_bytes(value.as_py())
 
     def size(self, name: str) -> int:
-        "Bytes of an image; -1 if there is none."
-        return len(self._content(name)) if name in self.places else -1
+        "Bytes of an image; -1 if there is none, or it cannot be read."
+        try: return len(self._content(name))
+        except (OSError, pa.ArrowException): return -1
 
     def open(self, name: str) -> BinaryIO:
         "An image's bytes."
@@ -180,18 +187,17 @@ class DatasetArchive:
         self.image, self.label = _column(table.column_names, IMAGE_COLUMNS, title), _column(table.column_names, LABEL_COLUMNS, title)
         self.labels, self.table = table[self.label], table.select_columns([self.image]).cast_column(self.image, Image(decode=False))
 
-    def _content(self, name: str) -> bytes:
-        "Bytes of one image, from the table or from the file that the dataset was made of."
-        value = self.table[int(name)][self.image]
-        return image_bytes(value) or Path(value["path"] or "").read_bytes()
-
     def size(self, name: str) -> int:
-        "Bytes of an image."
-        return len(self._content(name))
+        "Bytes of an image; -1 if there is none."
+        value = self.table[int(name)][self.image]
+        return len(image_bytes(value)) or file_size(Path(value["path"] or ""))
 
     def open(self, name: str) -> BinaryIO:
-        "An image's bytes."
-        return io.BytesIO(self._content(name))
+        "An image's bytes, from the table or from the file that the dataset was made of."
+        value = self.table[int(name)][self.image]
+        if content := image_bytes(value): return io.BytesIO(content)
+        require_file(value["path"] or "")
+        return open(value["path"], "rb")
 
 def _read_dataset(
     data: str, # folder, or hfds/NAME[:SPLIT]
@@ -253,6 +259,14 @@ def _read_glob(
     root = Path(os.path.commonpath([path.parent.resolve().parent for path in paths]))
     labelled = sorted((path.resolve().relative_to(root).as_posix(), classes[path.parent.resolve().name]) for path in paths)
     return ImageSource(root, tuple(name for name, _ in labelled), np.array([label for _, label in labelled], np.int64))
+
+def unlabelled(
+    source: ImageSource, # images of a table of labels
+) -> list[str]: # names
+    "Image files that lie in a source's folder or tar archive, and have no label."
+    names = {PurePosixPath(name).as_posix() for name in source.names}
+    there = source.archive.places if isinstance(source.archive, TarArchive) else [] if source.archive else image_files(source.root)
+    return sorted(name for name in there if name not in names and PurePosixPath(name).suffix.lower() in get_img_extensions(as_set=True))
 
 def find_source(
     data: str | Path, # what the table above lists

@@ -32,8 +32,10 @@ def comparison_differences(
 ) -> list[str]: # one line a difference; empty if the two compare
     "In what two runs differ that has to be the same when their networks are compared."
     lines = manifest_differences(first.manifest, second.manifest)
-    return [line.replace("the run has", "the first has").replace("now it is", "the second") for line in lines
-            if line.startswith(MUST_AGREE) and not line.startswith(_ENGINES_OWN)]
+    ours, theirs = (set(run.rows()["image"]) for run in (first, second))
+    images = f"images with rows: the first has {len(ours)}, the second {len(theirs)}, of which {len(ours & theirs)} are the same"
+    return [*([images] if ours != theirs else []), *(line.replace("the run has", "the first has").replace("now it is", "the second") for line in lines
+            if line.startswith(MUST_AGREE) and not line.startswith(_ENGINES_OWN))]
 
 # %% ../nbs/23_verify.ipynb #6da9db9b
 @dataclass(frozen=True)

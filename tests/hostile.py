@@ -13,6 +13,8 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 from safetensors.torch import save
@@ -276,3 +278,48 @@ def checkpoints(network, canary):
         "unknown.safetensors": (changed(more=torch.zeros(3)), "unknown"),
         "other.safetensors": (save({"a": torch.zeros(3)}), "missing"),
     }
+
+
+def archives(folder, canary):
+    "Write archives and tables of images; by file name a piece of the message, or the expected answer by image."
+    folder = Path(folder)
+    folder.mkdir()
+    jpeg, code = saved(picture(), "JPEG"), pickle.dumps(Command(canary))
+    members = {"../../up.jpg": jpeg, "/absolute.jpg": jpeg, "good.jpg": jpeg, "code.jpg": code, "short.jpg": jpeg[:400]}
+    labels = {f"{name.rpartition('.')[0]}.cls": b"3" for name in members}
+
+    def tar(name, content, mode="w", links=()):
+        with tarfile.open(folder / name, mode) as archive:
+            for kind, member in [*((tarfile.REGTYPE, one) for one in content), *links]:
+                written = tarfile.TarInfo(member[0])
+                written.type, written.linkname, written.size = kind, "/etc/passwd", len(member[1])
+                archive.addfile(written, io.BytesIO(member[1]))
+
+    odd = [(kind, (f"{kind.decode()}.jpg", b"")) for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)]
+    tar("odd.tar", [*members.items(), *labels.items(), ("good.pyd", code), ("good.pickle", code)], links=odd)
+    tar("twice.tar", [("good.jpg", jpeg)] * 2)
+    tar("compressed.tar", members.items(), "w:gz")
+    tar("word.tar", [("good.jpg", jpeg), ("good.cls", b"cat")])
+    tar("no_label.tar", [("good.jpg", jpeg), ("other.cls", b"3")])
+    (folder / "short.tar").write_bytes((folder / "odd.tar").read_bytes()[:6000])
+    answers = {"../../up.jpg": ROW, "/absolute.jpg": ROW, "good.jpg": ROW, "code.jpg": NOT_AN_IMAGE, "short.jpg": ANY_REASON}
+    expected = {"odd.tar": answers, "twice.tar": "more than once", "word.tar": "no class number", "no_label.tar": "no .cls member"}
+    expected |= {"compressed.tar": "not an uncompressed tar", "short.tar": "unexpected end"}
+
+    def parquet(name, kind, images, label=3, extension=None):
+        known = {"ARROW:extension:name": extension, "ARROW:extension:metadata": ""} if extension else None
+        schema = pa.schema([pa.field("image", kind, metadata=known), pa.field("key", pa.string()), pa.field("label", pa.int64())])
+        columns = {"image": images, "key": [f"{number}.jpg" for number in range(len(images))], "label": [label] * len(images)}
+        pq.write_table(pa.table(columns, schema=schema), folder / name)
+
+    struct_kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    parquet("pickled.parquet", pa.large_binary(), [code, jpeg], extension="ray.data.arrow_pickled_object")
+    parquet("paths.parquet", struct_kind, [{"bytes": None, "path": "/etc/passwd"}, {"bytes": jpeg, "path": "../../up.jpg"}])
+    parquet("text.parquet", pa.string(), ["a photograph"])
+    parquet("no_label.parquet", pa.binary(), [jpeg], label=None)
+    pq.write_table(pa.table({"label": [3]}), folder / "no_image.parquet")
+    (folder / "short.parquet").write_bytes((folder / "paths.parquet").read_bytes()[:-20])
+    first_is_none = {"0.jpg": NOT_AN_IMAGE, "1.jpg": ROW}
+    expected |= {"pickled.parquet": first_is_none, "paths.parquet": first_is_none, "text.parquet": {"0.jpg": NOT_AN_IMAGE}}
+    expected |= {"no_label.parquet": "no class number", "no_image.parquet": "expected a column"}
+    return expected | {"short.parquet": "not a Parquet file"}

@@ -4,6 +4,7 @@ import os
 import resource
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from mid_nbdev.images import ImageSource, open_source, read_image, read_labels  
 from mid_nbdev.models import Classifier, Preprocessing, fill, read_checkpoint  # noqa: E402
 from mid_nbdev.recipes import parse_recipe, parse_recipes  # noqa: E402
 from mid_nbdev.runs import evaluate_run  # noqa: E402
+from mid_nbdev.sources import find_source  # noqa: E402
 
 EXAMPLES = int(os.environ.get("MID_EXAMPLES", 100))
 fuzzed = settings(
@@ -76,6 +78,36 @@ def test_every_file_gets_its_answer_and_changes_no_other(corpus, classifier):
     assert np.abs(rows["p_true"] - alone["p_true"]).max() < 1e-6
     again = evaluate_run(classifier, source, "CC,4RC", place / "run", device="cpu", workers=0)
     assert again.rows().equals(rows) and len(again.failed()) == len(reasons)
+
+
+def test_archives_and_tables_execute_nothing(tmp_path, classifier):
+    if find_spec("ray"):
+        import ray.data  # noqa: F401 - registers types that pyarrow alone would unpickle
+    expected = hostile.archives(tmp_path / "archives", tmp_path / "canary")
+    for name, answer in expected.items():
+        if isinstance(answer, str):
+            with pytest.raises(InputError) as caught:
+                find_source(tmp_path / "archives" / name, num_classes=10)
+            assert answer in str(caught.value) and "\n" not in str(caught.value), (name, str(caught.value))
+            continue
+        source = find_source(tmp_path / "archives" / name, num_classes=10)
+        part = evaluate(classifier, source, "CC", device="cpu", workers=0)
+        reasons = dict(part.failed.values.tolist())
+        assert set(source.names) == set(answer) and len(part.rows) + len(reasons) == len(answer), name
+        assert all((not reasons.get(image)) == (said == hostile.ROW) for image, said in answer.items()), (name, reasons)
+        assert all(said in (hostile.ROW, hostile.ANY_REASON) or said in reasons[image] for image, said in answer.items()), (name, reasons)
+    assert not (tmp_path / "canary").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["archives"]
+
+
+def test_a_dataset_with_a_script_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("datasets", reason="datasets is not installed")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "photos.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\nraise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="data hfds/./photos: "):
+        find_source("hfds/./photos")
+    assert not (tmp_path / "canary").exists()
 
 
 def test_limits_are_options(corpus, tmp_path, classifier):
