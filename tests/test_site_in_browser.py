@@ -46,7 +46,7 @@ def test_front_page(page):
     picture = page.locator("main img").first
     assert picture.evaluate("image => image.complete && image.naturalWidth > 600")
     assert "beach wagon" in picture.get_attribute("alt")
-    for door, title in (("Use it", "The mid command"), ("Understand it", "Geometry"), ("Reproduce the paper", "claims")):
+    for door, title in (("Use it", "five minutes"), ("Understand it", "Geometry"), ("Reproduce the paper", "claims")):
         page.goto("index.html")
         page.locator("nav.navbar").get_by_role("link", name=door).click()
         assert title.lower() in page.locator("h1").inner_text().lower()
