@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -218,18 +218,26 @@ def test_a_folder_of_someone_else_is_not_replaced(copy, tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "kept"
 
 
-def test_tutorials_join_the_menu_and_open_on_colab_where_they_run(copy, tmp_path):
+def test_a_new_tutorial_joins_the_menu(copy, tmp_path):
     clone = tmp_path / "clone"
     shutil.copytree(copy, clone, symlinks=True)
     prose = "# First steps\n\n> A tutorial.\n\nSee [crops](../01_crops.ipynb) and `MID`."
-    notebook = new_notebook(cells=[new_markdown_cell(prose), new_code_cell("%pip install mid_nbdev")])
-    (clone / "nbs" / "tutorials").mkdir(exist_ok=True)
-    nbformat.write(notebook, clone / "nbs" / "tutorials" / "91_first.ipynb")
+    nbformat.write(new_notebook(cells=[new_markdown_cell(prose)]), clone / "nbs" / "tutorials" / "91_first.ipynb")
     page = parsed(built(clone, tmp_path / "docs") / "tutorials" / "first.html")
     links = [tag["href"] for tag in page.find("main").find_all("a", href=True)]
-    assert "https://colab.research.google.com/github/mid-nbdev/mid_nbdev/blob/main/nbs/tutorials/91_first.ipynb" in links
     assert "../crops.html" in links and "../average.html#mid" in links
     assert page.select_one('#quarto-sidebar a[href$="first.html"]')
+
+
+def test_tutorials_open_on_colab_where_they_run():
+    "The link is to the notebook itself, and the line to run first names extras that there are."
+    extras = set(re.findall(r"^(\w+)_requirements", (ROOT / "settings.ini").read_text(encoding="utf-8"), re.MULTILINE))
+    for path in sorted((ROOT / "nbs" / "tutorials").glob("*.ipynb")):
+        text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+        links = re.findall(r"\(https://colab\.research\.google\.com/github/([^)]*)\)", text)
+        assert links == ([] if path.stem == "on_your_cluster" else [f"mid-nbdev/mid_nbdev/blob/main/nbs/tutorials/{path.name}"])
+        wanted = re.findall(r'%pip install "mid_nbdev\[([\w,]+)\] @ git\+https://github.com/mid-nbdev/mid_nbdev"', text)
+        assert len(wanted) == len(links) and all(set(names.split(",")) <= extras for names in wanted)
 
 
 def test_quarto_renders_the_same_pages_where_it_is_installed(copy, site, tmp_path):

@@ -107,8 +107,6 @@ class Book:
             front["toc"] = False
         cells[0]["source"] = first.replace(title.group(), "", 1).replace(promise.group(), "", 1).strip()
         made = [{"cell_type": "raw", "id": "front", "metadata": {}, "source": f"---\n{yaml.safe_dump(front, allow_unicode=True)}---\n"}]
-        if link := self.colab(path, cells):
-            made.append(text_cell("colab", link))
         for cell in cells:
             made += self.staged_cell(cell, module, path)
         metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
@@ -161,13 +159,6 @@ class Book:
         place = next(iter(own or (places if len(places) == 1 else [])), "")
         return f"[{match.group()}]({os.path.relpath(place, os.path.dirname(path) or '.')})" if place else match.group()
 
-    def colab(self, path: str, cells: list[dict]) -> str:
-        "A link that opens a tutorial on Colab, if it installs what it needs and so runs there."
-        runs = any(re.search(r"^[%!]pip install", cell["source"], re.MULTILINE) for cell in cells if cell["cell_type"] == "code")
-        hub = self.settings["git_url"].removeprefix("https://github.com/")
-        address = f"https://colab.research.google.com/github/{hub}/blob/{self.settings['branch']}/nbs/{path}"
-        return f"[Open in Colab]({address})" if runs and path.startswith("tutorials/") else ""
-
 
 def natural(path: str) -> tuple:
     "Sorting key in which table_10 follows table_9, and the top folder's pages come first."
@@ -202,7 +193,7 @@ def told(output: dict) -> dict:
         for place in range(1, max(map(len, body), default=0) + 1):  # from the right, where headings and cells agree
             texts = [row[-place] for row in body if len(row) >= place and row[-place] not in ("", "NaN", "None")]
             if sum(bool(re.search("[A-Za-z]{2}", text)) for text in texts) * 2 > len(texts):
-                kind = ["words", "sentences"] if max(map(len, texts)) > 30 else ["words"]
+                kind = ["words", "sentences"] if any(len(text) > 30 and " " in text for text in texts) else ["words"]
                 for row in rows:
                     if len(row) >= place:
                         row[-place]["class"] = kind
