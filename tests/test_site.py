@@ -112,7 +112,7 @@ def test_the_front_page_comes_to_the_point(pages):
     whole = str(main)
     text = main.get_text(" ", strip=True)
     assert whole.index("<img") < whole.index("<table") < whole.index("mid demo") < whole.index("Understand it")
-    assert re.search(r"\+\d\.\d \[[+-]\d\.\d, [+-]\d\.\d\]", text) and text.index("Three doors") < text.index("The chapters")
+    assert re.search(r"\+\d\.\d \[[+-]\d\.\d,\s[+-]\d\.\d\]", text) and text.index("Three doors") < text.index("The chapters")
     headings = [tag.get_text(strip=True) for tag in main.find_all("h2")]
     assert headings[:3] == ["What it gives, measured", "Two commands", "Three doors"]
 
@@ -181,6 +181,11 @@ def test_nothing_comes_from_another_site(site, pages):
     assert found == []
     for path in site.rglob("*.css"):
         assert not re.search(r"""(@import|url\()\s*['"]?\s*(url\()?['"]?(https?:)?//""", path.read_text(encoding="utf-8")), path.name
+
+
+def test_an_option_keeps_its_two_hyphens(pages):
+    texts = {page: soup.find("main").get_text() for page, soup in pages.items()}
+    assert [f"{page}: {found}" for page, text in texts.items() for found in re.findall(r"(?:^|\s)–[a-z][\w-]+", text)] == []
 
 
 def test_formulas_are_drawn_by_the_browser_itself(pages):
