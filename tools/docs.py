@@ -190,6 +190,8 @@ def told(output: dict) -> dict:
     for table in soup.select("table.dataframe"):
         rows = [row.find_all(["th", "td"]) for row in table.find_all("tr")]
         body = [[cell.get_text(" ", strip=True) for cell in row if cell.name == "td"] for row in rows]
+        if all(row[0].get_text(strip=True).isdigit() for row in rows if row and row[-1].name == "td"):
+            table["class"] = [*table["class"], "numbered"]
         for place in range(1, max(map(len, body), default=0) + 1):  # from the right, where headings and cells agree
             texts = [row[-place] for row in body if len(row) >= place and row[-place] not in ("", "NaN", "None")]
             if sum(bool(re.search("[A-Za-z]{2}", text)) for text in texts) * 2 > len(texts):
