@@ -24,7 +24,7 @@ from .geometry import InputError
 
 # %% ../nbs/40_cli.ipynb #b75fdbd6
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
-                  help="More accuracy from a pre-trained image classifier: average many crops of an image, without retraining.")
+                  help="More accuracy from a pre-trained image classifier: average many crops of an image, without retraining.") # the `mid` command, to which every chapter of this part adds its own
 
 def say(text: str) -> None:
     "A line for people, on standard error, so that standard output holds results alone."
@@ -140,8 +140,8 @@ def _finish(run) -> None:
     raise typer.Exit(1)
 
 # %% ../nbs/40_cli.ipynb #cc6952b7
-MAX_PIXELS = 178_956_970
-MAX_BYTES = 2**28
+MAX_PIXELS = 178_956_970 # an image with more pixels is not decoded, unless an option allows it; Pillow's own limit
+MAX_BYTES = 2**28 # a larger file is not opened
 
 @command
 def evaluate(
@@ -208,7 +208,7 @@ def evaluate(
     _finish(run)
 
 # %% ../nbs/40_cli.ipynb #93034400
-FORMATS = {"table": "", "markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json", "jsonl": ".jsonl", "timm": ".csv"}
+FORMATS = {"table": "", "markdown": ".md", "latex": ".tex", "csv": ".csv", "json": ".json", "jsonl": ".jsonl", "timm": ".csv"} # how a report can be printed, and the ending that a file of the kind has
 
 def _statistics(
     run, # run

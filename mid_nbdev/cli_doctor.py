@@ -58,7 +58,7 @@ def devices() -> list[str]: # a line each
         lines.append(f"cuda:{number}: {about.name}, {about.total_memory / 2**30:.0f} GiB")
     return lines
 
-ENGINE_PACKAGES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+ENGINE_PACKAGES = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"} # what computes forward passes: package and name
 
 def engines() -> list[str]: # a line each
     "What could forward crops here."

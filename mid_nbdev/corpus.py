@@ -118,7 +118,7 @@ def join_pieces(
 class Actor:
     "A process that holds the network."
 
-    def __init__(self, task: Task):
+    def __init__(self, task: Task): # what to classify, and how
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         classifier = load_classifier(task.model, task.checkpoint).to(device)

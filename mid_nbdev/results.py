@@ -40,7 +40,7 @@ def timm_results(
     return pd.DataFrame(lines)
 
 # %% ../nbs/36_results.ipynb #ccd703b8
-ENDINGS = (".csv", ".json", ".jsonl", ".parquet", ".md", ".tex")
+ENDINGS = (".csv", ".json", ".jsonl", ".parquet", ".md", ".tex") # endings of files that a table can be written to
 
 def table_text(
     table: pd.DataFrame, # any table

@@ -100,4 +100,6 @@ class ShapeMID(MID):
         means = [scores.mean(0) for scores in logits.softmax(-1).split(self.crops_used.tolist())]
         return torch.stack(means) if means else torch.empty(0, self.classifier.num_classes)
 
-    def extra_repr(self) -> str: return f"slope={self.slope:g}, most={self.most}, seed={self.seed}"
+    def extra_repr(self) -> str:
+        "The settings, for the printed module."
+        return f"slope={self.slope:g}, most={self.most}, seed={self.seed}"

@@ -105,9 +105,9 @@ def _read_tars(
     return _source(paths[0].parent, [(name, classes[folder(name)]) for name in images], archive, title)
 
 # %% ../nbs/15_sources.ipynb #65922603
-IMAGE_COLUMNS = ("image", "img", "bytes", "content", "jpg", "jpeg", "png")
-KEY_COLUMNS = ("key", "__key__", "name", "file", "path", "id")
-LABEL_COLUMNS = ("label", "labels", "cls")
+IMAGE_COLUMNS = ("image", "img", "bytes", "content", "jpg", "jpeg", "png") # where a table's images are looked for, in this order
+KEY_COLUMNS = ("key", "__key__", "name", "file", "path", "id") # where their names are
+LABEL_COLUMNS = ("label", "labels", "cls") # where their labels are
 
 def _column(
     there: Sequence[str], # names of the columns

@@ -19,7 +19,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 from .geometry import InputError
 
 # %% ../nbs/30_stats.ipynb #7007f4f8
-CONFIDENCE = 0.95
+CONFIDENCE = 0.95 # coverage of every interval
 
 def _calibration_error(
     confidence: np.ndarray, # of the predictions, 0..1

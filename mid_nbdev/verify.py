@@ -23,7 +23,7 @@ from .models import Classifier, weights_hash
 from .runs import Run, damaged_parts, manifest_differences
 
 # %% ../nbs/23_verify.ipynb #a3417516
-MUST_AGREE = ("data.images", "data.fingerprint", "seed", "dtype", "limits.", "versions.")
+MUST_AGREE = ("data.images", "data.fingerprint", "seed", "dtype", "limits.", "versions.") # entries of two manifests, or what they begin with
 _ENGINES_OWN = ("versions.openvino", "versions.onnxruntime")
 
 def comparison_differences(

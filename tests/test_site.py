@@ -13,9 +13,13 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from reference import entries  # noqa: E402
+
 LEFT_OUT = shutil.ignore_patterns(".git", "*.egg-info", "__pycache__", ".*_cache", ".ipynb_checkpoints", "runs", "_docs")
 
 
@@ -93,6 +97,39 @@ def test_every_notebook_has_a_page_that_can_be_reached(site, pages):
     assert sorted(page for page in pages if not any(link.removeprefix("./") == page for link in menu)) == []
 
 
+def test_the_front_page_lists_the_chapters_as_the_menu_does(pages):
+    front, menu = pages["index.html"].find("main"), pages["index.html"].select("#quarto-sidebar .sidebar-menu-container a[href]")
+    order = [tag["href"].removeprefix("./") for tag in menu]
+    order = list(dict.fromkeys(page for page in order if page in pages and page != "index.html"))
+    chapters = front.find(id="the-chapters")
+    listed = list(dict.fromkeys(tag["href"] for tag in chapters.find_all("a", href=True) if tag["href"] in pages))
+    assert listed == order
+
+
+def test_the_front_page_comes_to_the_point(pages):
+    "Two sentences, the picture, the result with its interval, two commands, three doors; then the rest."
+    main = pages["index.html"].find("main")
+    whole = str(main)
+    text = main.get_text(" ", strip=True)
+    assert whole.index("<img") < whole.index("<table") < whole.index("mid demo") < whole.index("Understand it")
+    assert re.search(r"\+\d\.\d \[[+-]\d\.\d,\s[+-]\d\.\d\]", text) and text.index("Three doors") < text.index("The chapters")
+    headings = [tag.get_text(strip=True) for tag in main.find_all("h2")]
+    assert headings[:3] == ["What it gives, measured", "Two commands", "Three doors"]
+
+
+def test_words_stand_left_and_sentences_break(pages):
+    table = pages["paper/table_1.html"].find("table", class_="dataframe")
+    note = [cell for cell in table.find_all("td") if "request V1" in cell.get_text()]
+    assert note and all("sentences" in cell["class"] and not cell.get_text().endswith("...") for cell in note)
+    assert not [cell for cell in table.find_all("td") if cell.get_text() == "224" and cell.get("class")]
+
+
+def test_no_cell_of_a_table_is_cut(pages):
+    cells = [(page, cell.get_text()) for page, soup in pages.items() for cell in soup.select("table.dataframe td")]
+    cut = [f"{page}: {text[-40:]}" for page, text in cells if len(text) > 40 and text.endswith("...")]
+    assert cut == [], "call use_style before the table is shown"
+
+
 def public_names() -> list[tuple[str, str]]:
     "Every name that a module exports."
     found = []
@@ -117,6 +154,13 @@ def test_every_public_name_has_an_entry_with_its_parameters(pages):
     assert "probabilities (images, classes), float32" in forward and "named_pictures" in forward
 
 
+def test_every_entry_has_a_sentence_and_every_parameter_a_note():
+    everything = [e for listed in entries(ROOT / "mid_nbdev").values() for top in listed for e in top.everything()]
+    silent = {f"{e.module}.{e.name}" for e in everything if not e.summary or any(re.fullmatch("`[^`]*`", text) for text in e.parameters)}
+    assert silent <= {"average.MID.device", "bench.CONTESTS", "cli_bench.SECTIONS", "crops.INTERPOLATIONS", "engines.CUDA_SIZES",
+                      "engines.DTYPES", "engines.ENGINES", "engines.Graph.forward", "evaluate.CROPS_PER_PART"}, "say what it is beside it"
+
+
 def test_no_two_things_on_a_page_have_one_anchor(pages):
     for page, soup in pages.items():
         names = [tag["id"] for tag in soup.find_all(id=True)]
@@ -137,6 +181,11 @@ def test_nothing_comes_from_another_site(site, pages):
     assert found == []
     for path in site.rglob("*.css"):
         assert not re.search(r"""(@import|url\()\s*['"]?\s*(url\()?['"]?(https?:)?//""", path.read_text(encoding="utf-8")), path.name
+
+
+def test_an_option_keeps_its_two_hyphens(pages):
+    texts = {page: soup.find("main").get_text() for page, soup in pages.items()}
+    assert [f"{page}: {found}" for page, text in texts.items() for found in re.findall(r"(?:^|\s)–[a-z][\w-]+", text)] == []
 
 
 def test_formulas_are_drawn_by_the_browser_itself(pages):
@@ -174,18 +223,26 @@ def test_a_folder_of_someone_else_is_not_replaced(copy, tmp_path):
     assert (tmp_path / "mine.txt").read_text() == "kept"
 
 
-def test_tutorials_join_the_menu_and_open_on_colab_where_they_run(copy, tmp_path):
+def test_a_new_tutorial_joins_the_menu(copy, tmp_path):
     clone = tmp_path / "clone"
     shutil.copytree(copy, clone, symlinks=True)
     prose = "# First steps\n\n> A tutorial.\n\nSee [crops](../01_crops.ipynb) and `MID`."
-    notebook = new_notebook(cells=[new_markdown_cell(prose), new_code_cell("%pip install mid_nbdev")])
-    (clone / "nbs" / "tutorials").mkdir(exist_ok=True)
-    nbformat.write(notebook, clone / "nbs" / "tutorials" / "91_first.ipynb")
+    nbformat.write(new_notebook(cells=[new_markdown_cell(prose)]), clone / "nbs" / "tutorials" / "91_first.ipynb")
     page = parsed(built(clone, tmp_path / "docs") / "tutorials" / "first.html")
     links = [tag["href"] for tag in page.find("main").find_all("a", href=True)]
-    assert "https://colab.research.google.com/github/mid-nbdev/mid_nbdev/blob/main/nbs/tutorials/91_first.ipynb" in links
     assert "../crops.html" in links and "../average.html#mid" in links
     assert page.select_one('#quarto-sidebar a[href$="first.html"]')
+
+
+def test_tutorials_open_on_colab_where_they_run():
+    "The link is to the notebook itself, and the line to run first names extras that there are."
+    extras = set(re.findall(r"^(\w+)_requirements", (ROOT / "settings.ini").read_text(encoding="utf-8"), re.MULTILINE))
+    for path in sorted((ROOT / "nbs" / "tutorials").glob("*.ipynb")):
+        text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+        links = re.findall(r"\(https://colab\.research\.google\.com/github/([^)]*)\)", text)
+        assert links == ([] if path.stem == "on_your_cluster" else [f"mid-nbdev/mid_nbdev/blob/main/nbs/tutorials/{path.name}"])
+        wanted = re.findall(r'%pip install "mid_nbdev\[([\w,]+)\] @ git\+https://github.com/mid-nbdev/mid_nbdev"', text)
+        assert len(wanted) == len(links) and all(set(names.split(",")) <= extras for names in wanted)
 
 
 def test_quarto_renders_the_same_pages_where_it_is_installed(copy, site, tmp_path):

@@ -46,7 +46,7 @@ def test_front_page(page):
     picture = page.locator("main img").first
     assert picture.evaluate("image => image.complete && image.naturalWidth > 600")
     assert "beach wagon" in picture.get_attribute("alt")
-    for door, title in (("Use it", "The mid command"), ("Understand it", "Geometry"), ("Reproduce the paper", "claims")):
+    for door, title in (("Use it", "five minutes"), ("Understand it", "Geometry"), ("Reproduce the paper", "claims")):
         page.goto("index.html")
         page.locator("nav.navbar").get_by_role("link", name=door).click()
         assert title.lower() in page.locator("h1").inner_text().lower()
@@ -58,6 +58,24 @@ def test_table_page(page):
     assert table.locator("tr").count() > 20 and "efficientnet_lite0" in table.inner_text()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert table.evaluate("table => getComputedStyle(table.closest('.cell-output-display')).overflowX") == "auto"
+
+
+def test_no_line_of_code_is_cut(page):
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        for name in ("average.html", "paper/table_9.html", "tutorials/five_minutes.html"):
+            page.goto(name)
+            wide = "() => [...document.querySelectorAll('main pre:not(.columns)')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+            assert page.evaluate(wide) == 0, name
+
+
+def test_the_names_of_rows_stay_in_sight(page):
+    page.goto("paper/table_3.html")
+    box, name = page.locator("main .cell-output-display").nth(1), page.locator("main td", has_text="Average of SM of 20 RCs").first
+    before = name.bounding_box()["x"]
+    assert box.evaluate("box => box.scrollWidth > box.clientWidth && (box.scrollLeft = 300) && box.scrollLeft") == 300
+    assert abs(name.bounding_box()["x"] - before) < 2
+    assert name.evaluate("cell => getComputedStyle(cell).textAlign") == "left"
 
 
 def test_reference_page(page):

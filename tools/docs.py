@@ -21,6 +21,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import yaml
+from bs4 import BeautifulSoup
 from latex2mathml.converter import convert as to_mathml
 from reference import entries, markdown
 
@@ -106,8 +107,6 @@ class Book:
             front["toc"] = False
         cells[0]["source"] = first.replace(title.group(), "", 1).replace(promise.group(), "", 1).strip()
         made = [{"cell_type": "raw", "id": "front", "metadata": {}, "source": f"---\n{yaml.safe_dump(front, allow_unicode=True)}---\n"}]
-        if link := self.colab(path, cells):
-            made.append(text_cell("colab", link))
         for cell in cells:
             made += self.staged_cell(cell, module, path)
         metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
@@ -121,6 +120,7 @@ class Book:
             return [text_cell(cell["id"], self.linked(text, path))] if text else []
         if cell["cell_type"] != "code":
             return [cell]
+        cell = {**cell, "outputs": [told(output) for output in cell["outputs"]]}
         marks = set(re.findall(r"^#\|\s*(\w+)\s*$|^#\|\s*(default_exp)\b", cell["source"], re.MULTILINE))
         if not {name for pair in marks for name in pair} & set(HIDDEN):
             return [cell]
@@ -159,13 +159,6 @@ class Book:
         place = next(iter(own or (places if len(places) == 1 else [])), "")
         return f"[{match.group()}]({os.path.relpath(place, os.path.dirname(path) or '.')})" if place else match.group()
 
-    def colab(self, path: str, cells: list[dict]) -> str:
-        "A link that opens a tutorial on Colab, if it installs what it needs and so runs there."
-        runs = any(re.search(r"^[%!]pip install", cell["source"], re.MULTILINE) for cell in cells if cell["cell_type"] == "code")
-        hub = self.settings["git_url"].removeprefix("https://github.com/")
-        address = f"https://colab.research.google.com/github/{hub}/blob/{self.settings['branch']}/nbs/{path}"
-        return f"[Open in Colab]({address})" if runs and path.startswith("tutorials/") else ""
-
 
 def natural(path: str) -> tuple:
     "Sorting key in which table_10 follows table_9, and the top folder's pages come first."
@@ -189,6 +182,26 @@ def text_cell(name: str, source: str) -> dict:
     return {"cell_type": "markdown", "id": re.sub(r"[^\w-]", "-", name)[:64], "metadata": {}, "source": source}
 
 
+def told(output: dict) -> dict:
+    "An output whose tables say which columns hold words, and which of those sentences: the style sets them left, and breaks their lines."
+    if "dataframe" not in (source := "".join(output.get("data", {}).get("text/html", ""))):
+        return output
+    soup = BeautifulSoup(source, "html.parser")
+    for table in soup.select("table.dataframe"):
+        rows = [row.find_all(["th", "td"]) for row in table.find_all("tr")]
+        body = [[cell.get_text(" ", strip=True) for cell in row if cell.name == "td"] for row in rows]
+        if all(row[0].get_text(strip=True).isdigit() for row in rows if row and row[-1].name == "td"):
+            table["class"] = [*table["class"], "numbered"]
+        for place in range(1, max(map(len, body), default=0) + 1):  # from the right, where headings and cells agree
+            texts = [row[-place] for row in body if len(row) >= place and row[-place] not in ("", "NaN", "None")]
+            if sum(bool(re.search("[A-Za-z]{2}", text)) for text in texts) * 2 > len(texts):
+                kind = ["words", "sentences"] if any(len(text) > 30 and " " in text for text in texts) else ["words"]
+                for row in rows:
+                    if len(row) >= place:
+                        row[-place]["class"] = kind
+    return {**output, "data": {**output["data"], "text/html": str(soup)}}
+
+
 def render(folder: Path, engine: str) -> None:
     "Render a staged folder into its folder _docs."
     if engine == "quarto":
@@ -204,16 +217,25 @@ def render(folder: Path, engine: str) -> None:
 
 
 def settle(folder: Path) -> None:
-    "Make a rendered site stand alone: formulas as MathML, no fonts, styles or scripts from other sites."
+    "Make a rendered site stand alone and fit its lines: formulas as MathML, no fonts, styles or scripts from other sites."
     for path in folder.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         text = re.sub(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', formula, text, flags=re.DOTALL)
         text = re.sub(r'<script[^>]*\bsrc="https?://[^"]*"[^>]*></script>|<link[^>]*\brel="stylesheet"[^>]*href="https?://[^>]*>', "", text)
         text = re.sub(r'<link[^>]*\bhref="https?://[^"]*"[^>]*\brel="stylesheet"[^>]*>', "", text)
+        text = re.sub(r"<pre><code>(.*?)</code></pre>", in_columns, text, flags=re.DOTALL)
+        text = re.sub(r"(?<=<code>)[^<]*", lambda m: re.sub(r"--[a-z][\w-]*", r'<span class="option">\g<0></span>', m.group()), text)
         path.write_text(text, encoding="utf-8")
     for path in folder.rglob("*.css"):
         text = path.read_text(encoding="utf-8")
         path.write_text(re.sub(r"""@import\s+(url\(\s*['"]?https?://[^)]*\)|['"]https?://[^'"]*['"])[^;{]*;""", "", text), encoding="utf-8")
+
+
+def in_columns(match: re.Match) -> str:
+    "Printed lines, marked if they are columns: those scroll where they are too wide, all others break."
+    lines = html.unescape(match.group(1)).splitlines()
+    columns = sum(bool(re.search(r"\S {2,}\S|[─│]", line)) for line in lines) > 1
+    return f'<pre class="columns"><code>{match.group(1)}</code></pre>' if columns else match.group()
 
 
 def formula(match: re.Match) -> str:

@@ -18,6 +18,9 @@ def execute(path: Path) -> None:
     "Run one notebook in its own folder and write its outputs back, without this machine's paths."
     notebook = read_nb(path)
     os.chdir(path.parent)
+    for cell in notebook.cells:  # a cell that shows nothing any more would keep what it showed before
+        if cell.cell_type == "code":
+            cell.outputs = []
     CaptureShell(path, mpl_format="png").run_all(notebook, exc_stop=True)
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -122,8 +122,10 @@ class Module:
 
 
 def colon(note: str) -> str:
-    "A note behind a colon, if there is one."
-    return f": {note}" if note else ""
+    "A note behind a colon, if there is one; a command's options as code, whose two hyphens would become a dash."
+    parts = note.split("`")
+    parts[::2] = [re.sub(r"--[a-z][\w-]*", r"`\g<0>`", part) for part in parts[::2]]
+    return f": {'`'.join(parts)}" if note else ""
 
 
 def is_static(node: Function) -> bool:
