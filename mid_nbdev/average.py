@@ -25,7 +25,7 @@ from .models import Classifier, load_classifier
 from .recipes import Plan, Policy, Recipe, make_plan, parse_recipe
 
 # %% ../nbs/20_average.ipynb #a06f5e10
-CUT_TOGETHER = 64 # crops
+CUT_TOGETHER = 64 # crops cut in one gather, at least
 
 def fixed_batches(
     images: Iterable[tuple[torch.Tensor, np.ndarray]], # resized images, uint8 (height, width, 3), each with its boxes (n, 3)
@@ -220,7 +220,9 @@ class MID(nn.Module):
         self.crops_used: torch.Tensor | None = None # by a policy, for each image of the last call
 
     @property
-    def device(self) -> torch.device: return next(self.classifier.parameters()).device # where the classifier is
+    def device(self) -> torch.device:
+        "Where the classifier is."
+        return next(self.classifier.parameters()).device
 
     @torch.no_grad()
     def forward(

@@ -112,7 +112,7 @@ def efficiency(
 
 
 # %% ../nbs/35_bench.ipynb #92ab8ccb
-CONTESTS = {"one 10-crop row": "5FC+5MFC", "Table I": "table_1", "Table VIII": "table_8"}
+CONTESTS = {"one 10-crop row": "5FC+5MFC", "Table I": "table_1", "Table VIII": "table_8"} # recipes by the name of the contest
 
 def _ours(
     task: Task, # network, images, recipes
@@ -259,14 +259,14 @@ def header_rates(
 def policy_times(
     task: Task, # network and images
     engine: str = "auto", # engine
-    budget: float = 2.0, # crops an image for the policy
+    budgets: tuple[float, ...] = (1.5, 2.0, 2.25), # crops an image for each policy
     rounds: int = 3, # measurements of each, of which the median is taken
 ) -> pd.DataFrame: # recipe, crops an image, seconds, times the center crop's
     "Time of a policy against that of recipes."
     classifier, source, where = task.classifier(), task.source(), str(task.where)
     ready = load_engine(classifier, engine, task.dtype, device=task.where)
-    policy, lines = fit_to_source(classifier, source, budget, device=where, engine=engine), []
-    for recipe in ("CC", policy, "5FC+5MFC", "20RC") * rounds:
+    policies, lines = [fit_to_source(classifier, source, budget, device=where, engine=engine) for budget in budgets], []
+    for recipe in ("CC", *policies, "5FC+5MFC", "20RC") * rounds:
         plan = make_plan(recipe)
         start = time.perf_counter()
         parts = list(evaluate_parts(classifier, source, plan, split_parts(len(source), images_per_part(plan)), device=where, dtype=task.dtype, engine=ready))

@@ -35,7 +35,7 @@ def _measure(
     return pd.DataFrame(bench.apart(bench.profile, task, engine)[0].items(), columns=["stage", "seconds"])
 
 # %% ../nbs/45_cli_bench.ipynb #55e5b5b2
-SECTIONS = ("efficiency", "peers", "growth", "limit", "headers", "policy", "profile", "exactness")
+SECTIONS = ("efficiency", "peers", "growth", "limit", "headers", "policy", "profile", "exactness") # parts of the benchmark
 
 @command
 def bench(

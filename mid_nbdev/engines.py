@@ -71,6 +71,7 @@ class Graph(nn.Module):
         self.classifier = classifier
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        "Features, if there are any, and logits of uint8 crops (n, crop, crop, 3)."
         crops = self.classifier.preprocessing.normalise(pixels.permute(0, 3, 1, 2))
         if self.classifier.split_error: return (self.classifier(crops),)
         features = self.classifier.features(crops)
@@ -86,7 +87,7 @@ class Engine(Protocol):
         "For each batch of uint8 crops (batch_size, 3, crop, crop), in order: features if there are any, and logits, both float32."
 
 # %% ../nbs/12_engines.ipynb #918face6
-DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16} # precisions of the forward pass
 
 def _out_of_memory(
     error: RuntimeError, # raised by a forward pass
@@ -248,13 +249,13 @@ class _Kind(NamedTuple):
     dtypes: tuple[str, ...] # its precisions
     sizes: tuple[int, ...] # batch sizes to try on a CPU; the first is used where nothing is measured
 
-ENGINES = {
+ENGINES = { # by name
     "eager": _Kind("torch", ("cpu", "cuda"), tuple(DTYPES), (16, 1, 4, 8, 32, 64)),
     "compile": _Kind("torch", ("cpu", "cuda"), tuple(DTYPES), (8, 32)),
     "openvino": _Kind("openvino", ("cpu",), ("float32", "bfloat16"), (2, 1, 4, 8, 16)),
     "onnxruntime": _Kind("onnxruntime", ("cpu",), ("float32",), (4, 1, 2, 8, 16)),
 }
-CUDA_SIZES = (256, 64, 128, 512)
+CUDA_SIZES = (256, 64, 128, 512) # batch sizes to try on a GPU; the first is used where nothing is measured
 
 def check_engine(
     name: str, # an engine

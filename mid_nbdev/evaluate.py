@@ -42,7 +42,7 @@ def score(
     return {name: values.cpu().numpy() for name, values in columns.items()}
 
 # %% ../nbs/21_evaluate.ipynb #5f98004a
-CROPS_PER_PART = 4096
+CROPS_PER_PART = 4096 # crops that a part holds, about: it is written whole, and lost whole when interrupted
 
 def images_per_part(
     plan: Plan, # recipes

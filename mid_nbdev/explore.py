@@ -27,6 +27,7 @@ from .average import as_list
 from .geometry import InputError
 from .images import ImageSource
 from .models import Classifier
+from .crops import RANDOM_KINDS
 from .plots import COLORS, LEVEL_MARKERS, crop_outputs, draw_boxes
 from .recipes import LEVELS, Plan, Recipe, make_plan, parse_recipe
 
@@ -37,8 +38,8 @@ def growing_recipes(
 ) -> list[Recipe]: # with 1, 2, … random crops of each kind, up to the recipe itself
     "A recipe, random crop by random crop."
     parts = parse_recipe(recipe).parts
-    most = max([count for kind, count, _ in parts if kind in ("RC", "MRC")], default=1)
-    return [Recipe(tuple((kind, min(count, n) if kind in ("RC", "MRC") else count, first) for kind, count, first in parts), level)
+    most = max([count for kind, count, _ in parts if kind in RANDOM_KINDS], default=1)
+    return [Recipe(tuple((kind, min(count, n) if kind in RANDOM_KINDS else count, first) for kind, count, first in parts), level)
             for n in range(1, most + 1)]
 
 # %% ../nbs/33_explore.ipynb #0cb97863

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import nn
 
 from .average import MID, as_pil
-from .crops import random_boxes, resize
+from .crops import RANDOM_KINDS, random_boxes, resize
 from .geometry import InputError
 from .recipes import Plan
 
@@ -99,13 +99,13 @@ def box_constants(
 ) -> dict[str, torch.Tensor]: # edge and word (crops, 2), center and mirrored (crops,), all int64
     "What there is to know of a plan's boxes before the image's size is known."
     count = 1 + max(number for _, number in plan.crops)
-    words = {kind: random_boxes(2**32, 2**32, 1, count, key, seed, kind == "MRC")[:, :2] for kind in ("RC", "MRC")}
+    words = {kind: random_boxes(2**32, 2**32, 1, count, key, seed, kind)[:, :2] for kind in RANDOM_KINDS}
     fixed = [kind in ("FC", "MFC") for kind, _ in plan.crops]
     return {
         "edge": torch.tensor([_CORNERS.get(n, (0, 0)) if is_fixed else (0, 0) for is_fixed, (_, n) in zip(fixed, plan.crops)]),
         "word": torch.from_numpy(np.array([(0, 0) if is_fixed else words[kind][n] for is_fixed, (kind, n) in zip(fixed, plan.crops)])),
         "center": torch.tensor([int(is_fixed and n == 4) for is_fixed, (_, n) in zip(fixed, plan.crops)]),
-        "mirrored": torch.tensor([int(kind in ("MFC", "MRC")) for kind, _ in plan.crops]),
+        "mirrored": torch.tensor([int(kind.startswith("M")) for kind, _ in plan.crops]),
     }
 
 def place_boxes(

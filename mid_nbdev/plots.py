@@ -28,7 +28,7 @@ from .models import Classifier
 from .recipes import Plan, make_plan
 
 # %% ../nbs/32_plots.ipynb #a5c23511
-COLORS = {"CC": "#D55E00", "FC": "#0072B2", "MFC": "#56B4E9", "RC": "#009E73", "MRC": "#CC79A7"} # a kind of crop's colour, from Okabe and Ito's palette, which colour-blind readers tell apart
+COLORS = {"CC": "#D55E00", "FC": "#0072B2", "MFC": "#56B4E9", "RC": "#009E73", "MRC": "#CC79A7", "QRC": "#E69F00", "MQRC": "#000000"} # a kind of crop's colour, from Okabe and Ito's palette, which colour-blind readers tell apart
 LEVEL_MARKERS = {"softmax": "o", "logit": "s", "feature": "D"} # matplotlib's marker of an averaging level
 
 def use_style() -> None:

@@ -15,11 +15,11 @@ from functools import cached_property
 
 import numpy as np
 
-from .crops import fixed_boxes, mirror, random_boxes
+from .crops import RANDOM_KINDS, fixed_boxes, mirror, random_boxes
 from .geometry import InputError
 
 # %% ../nbs/02_recipes.ipynb #44e5561c
-KINDS = ("CC", "FC", "MFC", "RC", "MRC") # center, fixed, mirrored fixed, random and mirrored random crops
+KINDS = ("CC", "FC", "MFC", *RANDOM_KINDS) # center, fixed, mirrored fixed, random, mirrored random and quasi-random crops
 LEVELS = ("feature", "logit", "softmax") # where crops are averaged: feature vectors, logits, or scores
 MAX_CROPS = 10_000 # the most crops of one kind in a recipe
 
@@ -46,7 +46,7 @@ def _parse_part(
     "One part of a recipe."
     found = re.fullmatch(r"([0-9]*)([A-Z]+)(?:#([0-9]{1,6}))?", part, re.ASCII)
     if not found or found[2] not in KINDS:
-        raise InputError(f"recipe {text!r}: {part!r} is no part of a recipe; expected CC, 5FC, 5MFC, 20RC or 20MRC")
+        raise InputError(f"recipe {text!r}: {part!r} is no part of a recipe; expected CC, 5FC, 5MFC, 20RC, 20MRC, 10QRC or 10MQRC")
     kind, count = found[2], int(found[1][:6] or (1 if found[2] == "CC" else 0))
     if kind == "CC" and count != 1: raise InputError(f"recipe {text!r}: there is one center crop, not {found[1]}")
     if kind in ("FC", "MFC") and count != 5:
@@ -54,7 +54,7 @@ def _parse_part(
         raise InputError(f"recipe {text!r}: {name} come in 5, not {found[1] or 'without a number'}; write 5{kind}")
     if not 1 <= count <= MAX_CROPS:
         raise InputError(f"recipe {text!r}: {part!r} needs a number of crops from 1 to {MAX_CROPS:,}, as 20{kind}")
-    if found[3] and kind not in ("RC", "MRC"): raise InputError(f"recipe {text!r}: only random crops have other draws, not {part!r}")
+    if found[3] and kind not in RANDOM_KINDS: raise InputError(f"recipe {text!r}: only random crops have other draws, not {part!r}")
     return kind, count, int(found[3] or 0)
 
 # %% ../nbs/02_recipes.ipynb #1cf3d9f4
@@ -188,8 +188,8 @@ class Plan:
         "The boxes of all crops of the plan for one image; for a policy in the order of drawing, no place twice."
         fixed = fixed_boxes(height, width, crop)
         if self.policy: return _in_order(fixed)
-        drawn = {kind: random_boxes(height, width, crop, 1 + max([n for k, n in self.crops if k == kind], default=-1), key, seed, kind == "MRC")
-                 for kind in ("RC", "MRC")}
+        most = {kind: 1 + max(number for own, number in self.crops if own == kind) for kind in RANDOM_KINDS if kind in dict(self.crops)}
+        drawn = {kind: random_boxes(height, width, crop, count, key, seed, kind) for kind, count in most.items()}
         pool = {"FC": fixed, "MFC": mirror(fixed), **drawn}
         return np.stack([pool[kind][number] for kind, number in self.crops])
 
