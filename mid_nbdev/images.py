@@ -86,13 +86,20 @@ def crop_key(
     return base if _VALIDATION_NAME.fullmatch(base) else name
 
 # %% ../nbs/11_images.ipynb #070cbf87
+def _numbers_by_name(
+    class_names: Sequence[str], # by class number
+) -> dict[str, int]: # class numbers
+    "Classes by name, without names that two of them have (ImageNet has two cranes) and names that are numbers."
+    times = Counter(class_names)
+    return {name: number for number, name in enumerate(class_names) if times[name] == 1 and not name.isdigit()}
+
 def class_numbers(
     folders: list[str], # names of the class folders
     num_classes: int, # classes of the network
     class_names: Sequence[str] = (), # names of the classes by number, if they are known
 ) -> dict[str, int]: # class number of every folder
     "What class each folder holds. Raises `InputError` when the names do not settle it."
-    order, known = sorted(folders), {name: number for number, name in enumerate(class_names)}
+    order, known = sorted(folders), _numbers_by_name(class_names)
     if all(name in known for name in order): return {name: known[name] for name in order}
     if num_classes == 1000:
         synsets = {name: number for number, name in enumerate(ImageNetInfo().label_names())}
@@ -146,8 +153,8 @@ def read_labels(
     if not {"file", "label"} <= set(table.columns):
         raise InputError(f"labels {name}: columns are {', '.join(map(str, table.columns))}; expected file and label")
     if table.empty: raise InputError(f"labels {name}: no rows")
-    numbers = {text: str(number) for number, text in enumerate(class_names)}
-    table["label"] = [numbers.get(text, text) for text in table["label"]]
+    numbers = _numbers_by_name(class_names)
+    table["label"] = [str(numbers.get(text, text)) for text in table["label"]]
     for number, (file, label) in enumerate(zip(table["file"], table["label"]), start=2):
         if not (label.isascii() and label.isdigit() and int(label[:9]) < num_classes and len(label) < 9):
             raise InputError(f"labels {name}, line {number}: label {label!r} of {file!r} is no class number from 0 to {num_classes - 1}{' and none of the class names' if class_names else '; for names give --class-names'}")

@@ -206,7 +206,7 @@ def _dataset_labels(
     "Labels of a dataset as the network numbers its classes. Raises `InputError` when its names do not settle it."
     names = archive.class_names
     labels = [_class_number(label, len(names) or num_classes, f"{title}, row {row}") for row, label in enumerate(archive.labels)]
-    if not names or (len(names) == num_classes and not class_names): return labels
+    if not names or (len(names) == num_classes and not set(names) <= set(class_names)): return labels
     numbers = class_numbers(names, num_classes, class_names)
     return [numbers[names[label]] for label in labels]
 
@@ -302,9 +302,8 @@ def read_class_names(
     path = Path(names)
     try: found = sorted(one.name for one in path.iterdir() if one.is_dir()) if path.is_dir() else path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error: raise InputError(f"class names {path}: cannot be read ({error})") from error
-    if len(found) == num_classes == len(set(found)): return found
-    what = "folders" if path.is_dir() else "lines"
-    raise InputError(f"class names {path}: {len(found)} {what} ({len(set(found))} different) for a network of {num_classes} classes; expected a name each")
+    if len(found) == num_classes: return found
+    raise InputError(f"class names {path}: {len(found)} {'folders' if path.is_dir() else 'lines'} for a network of {num_classes} classes; expected one for each")
 
 # %% ../nbs/15_sources.ipynb #78617523
 def names_of_classes(
