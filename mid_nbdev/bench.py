@@ -37,7 +37,7 @@ from .geometry import InputError
 from .images import crop_key, decode, image_shapes
 from .peers import Task, Timed
 from .plots import COLORS
-from .recipes import make_plan
+from .recipes import Recipe, make_plan
 from .runs import part_bytes, write_whole
 
 # %% ../nbs/35_bench.ipynb #7eb01325
@@ -266,7 +266,8 @@ def policy_times(
     classifier, source, where = task.classifier(), task.source(), str(task.where)
     ready = load_engine(classifier, engine, task.dtype, device=task.where)
     policies, lines = [fit_to_source(classifier, source, budget, device=where, engine=engine) for budget in budgets], []
-    for recipe in ("CC", *policies, "5FC+5MFC", "20RC") * rounds:
+    recipes: list[str | Recipe] = ["CC", *policies, "5FC+5MFC", "20RC"]
+    for recipe in recipes * rounds:
         plan = make_plan(recipe)
         start = time.perf_counter()
         parts = list(evaluate_parts(classifier, source, plan, split_parts(len(source), images_per_part(plan)), device=where, dtype=task.dtype, engine=ready))

@@ -139,6 +139,22 @@ def _finish(run) -> None:
     if len(failed) > 20: say(f"  … and {len(failed) - 20} more")
     raise typer.Exit(1)
 
+# %% ../nbs/40_cli.ipynb #9365dee6
+def _labelled(classifier, data, labels, class_names, classes, tell) -> tuple[Any, list[str]]:
+    "The labelled images, and what the classes are called."
+    import numpy as np
+
+    from mid_nbdev.models import read_classes
+    from mid_nbdev.sources import find_source, names_of_classes, read_class_names, unlabelled
+
+    names = read_class_names(class_names, classifier.num_classes) if class_names else []
+    source = find_source(data, labels, classifier.num_classes, names)
+    if classes is not None and (outside := int((~np.isin(source.labels, read_classes(classes, classifier.num_classes))).sum())):
+        raise InputError(f"--classes {classes}: {outside} of {len(source)} images are of other classes, which the network could then never name")
+    if labels and (Path(data).is_dir() or data.endswith(".tar")) and not labels.endswith((".json", "real")) and (left := unlabelled(source)):
+        tell(f"note: {len(left)} image files in {data} have no label and are left out (first: {left[0]!r})")
+    return source, names or names_of_classes(source, classifier.num_classes)
+
 # %% ../nbs/40_cli.ipynb #cc6952b7
 MAX_PIXELS = 178_956_970 # an image with more pixels is not decoded, unless an option allows it; Pillow's own limit
 MAX_BYTES = 2**28 # a larger file is not opened
@@ -151,6 +167,7 @@ def evaluate(
     labels: str | None = None, # CSV with the columns file (relative to the folder) and label (class number); "real" for ImageNet's ReaL labels
     checkpoint: Path | None = None, # .safetensors or .pth file of weights to use instead of the library's
     num_classes: int | None = None, # classes of the network, if not as many as in the library
+    class_names: Path | None = None, # file with one class name a line, or a folder with a folder for every class; folders and labels may be called by them
     classes: str | None = None, # choose among some classes alone: imagenet-a, imagenet-r, or a file with one class number a line
     budget: float | None = None, # with --recipes auto: crops an image that may be spent on average; fitted on 200 of the images, without labels
     agreement: float | None = None, # with --recipes auto, instead of a budget: share of images, 0 to 1, whose answer shall be that of all ten crops
@@ -179,8 +196,8 @@ def evaluate(
     from mid_nbdev.models import load_classifier, read_classes, restrict
     from mid_nbdev.ranks import find_rank
     from mid_nbdev.recipes import make_plan
+    from mid_nbdev.results import keep_class_names
     from mid_nbdev.runs import evaluate_run
-    from mid_nbdev.sources import find_source, unlabelled
     from mid_nbdev.verify import make_origin
 
     fitted = budget is not None or agreement is not None
@@ -190,9 +207,8 @@ def evaluate(
     if num_classes is not None: model = f"{model},num_classes={num_classes}"
     classifier = load_classifier(model, checkpoint, **{name: value for name, value in given.items() if value is not None})
     if classes is not None: classifier = restrict(classifier, read_classes(classes, classifier.num_classes))
-    source = replace(find_source(data, labels, classifier.num_classes), limits=limits)
-    if labels and (Path(data).is_dir() or data.endswith(".tar")) and not labels.endswith((".json", "real")) and (left := unlabelled(source)):
-        tell(f"note: {len(left)} image files in {data} have no label and are left out (first: {left[0]!r})")
+    source, names = _labelled(classifier, data, labels, class_names, classes, tell)
+    source = replace(source, limits=limits)
     if fitted: plan = make_plan(fit_to_source(classifier, source, budget, agreement, device=device, engine=engine))
     folder = out or Path("runs") / re.sub(r"[^\w.,=-]+", "-", f"{classifier.name}-{source.title or source.root.resolve().name}")
     expected = classifier.preprocessing
@@ -202,6 +218,7 @@ def evaluate(
     run = evaluate_run(classifier, source, plan, folder, seed=seed, dtype=dtype, engine=engine, batch_size=batch_size, workers=workers,
                        device=device, keep_crops=keep == "crops", say=tell, rank=rank, origin=make_origin(model, data, labels, checkpoint, classes))
     if rank.number: return
+    keep_class_names(run, names)
     if len(run.failed()) < len(source):
         _show([run], None, "table")
         say(f"run: {folder}\nagain, or as another format: mid report {folder} --format markdown")
@@ -289,26 +306,24 @@ def _show_images(
     "Print accuracies class by class, and write the images whose answer changed."
     import matplotlib.pyplot as plt
 
-    from mid_nbdev.images import imagenet_names
     from mid_nbdev.recipes import parse_recipe
-    from mid_nbdev.results import changed_images, plot_changed, table_text
+    from mid_nbdev.results import changed_images, kept_class_names, plot_changed, table_text
     from mid_nbdev.results import per_class as class_table
     from mid_nbdev.runs import write_whole
     from mid_nbdev.sources import find_source
     from mid_nbdev.verify import read_origin
 
     rows, origin, compared = run.rows(), read_origin(run.folder), str(parse_recipe(baseline))
-    names = imagenet_names() if "num_classes=" not in run.manifest["network"] else ()
+    names = kept_class_names(run)
     if per_class: print_table(class_table(rows, compared, str(parse_recipe(per_class)), names).round(1).astype(str))
     if not changed: return
     table = changed_images(rows, compared, run.manifest["recipes"][-1], names)
     changed.mkdir(parents=True, exist_ok=True)
     write_whole(changed / "changed.csv", table_text(table, ".csv"))
     say(f"{changed}: changed.csv lists {len(table)} images")
+    if table.empty: return
     if "data" not in origin: return say("no contact sheet: the run does not know where its images are")
-    asked = re.search(r"num_classes=(\d+)", run.manifest["network"])
-    source = find_source(origin["data"], origin.get("labels"), int(asked[1]) if asked else 1000)
-    sheet = plot_changed(table, source)
+    sheet = plot_changed(table, find_source(origin["data"], origin.get("labels"), len(names), names))
     sheet.savefig(changed / "changed.png", dpi=150)
     plt.close(sheet)
     say(f"{changed}: changed.png shows them")

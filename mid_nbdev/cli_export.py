@@ -43,6 +43,8 @@ def export(
     out: Path, # file to write: .onnx (needs the extra onnx), or .pt2 for torch.export.load
     recipe: str = "20RC", # which crops are averaged, at which level
     checkpoint: Path | None = None, # .safetensors or .pth file of weights to use instead of the library's
+    num_classes: int | None = None, # classes of the network, if not as many as in the library
+    class_names: Path | None = None, # file with one class name a line, or a folder with a folder for every class (ImageNet's, or numbers)
     seed: int = 0, # seed of the random crops
     key: str = "", # what the random crops of every image are drawn from
     given_boxes: bool = False, # take the boxes as a second input; the recipe then only says the level
@@ -52,11 +54,12 @@ def export(
     if out.suffix not in (".onnx", ".pt2"): raise InputError(f"--out {out}: expected a file that ends in .onnx or .pt2")
     from mid_nbdev.average import MID
     from mid_nbdev.export import TOLERANCE, check_graph, export_graph
-    from mid_nbdev.images import imagenet_names
     from mid_nbdev.models import load_classifier
+    from mid_nbdev.sources import names_of_classes, read_class_names
 
-    wrapper = MID(load_classifier(model, checkpoint), recipe, seed)
-    names = imagenet_names() if wrapper.classifier.num_classes == 1000 else []
+    wrapper = MID(load_classifier(model if num_classes is None else f"{model},num_classes={num_classes}", checkpoint), recipe, seed)
+    classes = wrapper.classifier.num_classes
+    names = read_class_names(class_names, classes) if class_names else names_of_classes(None, classes)
     export_graph(wrapper, out, names, key=key, given_boxes=given_boxes, resized=resized)
     difference = check_graph(out, wrapper, _probe_images(), key, resized, given_boxes)
     if difference > TOLERANCE:

@@ -29,6 +29,7 @@ def verify(
     "Check a run: checksums, counts, and some of its rows computed again."
     if images < 0: raise InputError(f"--images {images}: expected 0 or more")
     from mid_nbdev.models import load_classifier, read_classes, restrict
+    from mid_nbdev.results import kept_class_names
     from mid_nbdev.runs import Run
     from mid_nbdev.sources import find_source
     from mid_nbdev.verify import read_origin, verify_run
@@ -41,7 +42,7 @@ def verify(
         assert name and folder
         classifier = load_classifier(name, checkpoint or origin.get("checkpoint"), **opened.manifest["preprocessing"])
         if "classes" in origin: classifier = restrict(classifier, read_classes(origin["classes"], classifier.num_classes))
-        source = find_source(folder, labels or origin.get("labels"), classifier.num_classes)
+        source = find_source(folder, labels or origin.get("labels"), classifier.num_classes, kept_class_names(opened))
     done = verify_run(opened, classifier, source, images, draw, device)
     again = f", {done.recomputed} computed again, {done.identical} of them identical, largest difference {done.largest:.1g}" if done.recomputed else ""
     typer.echo(f"{run}: {done.parts} of {len(opened.parts())} parts whole, {done.rows} rows{again}")

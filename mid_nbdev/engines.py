@@ -249,12 +249,12 @@ class _Kind(NamedTuple):
     dtypes: tuple[str, ...] # its precisions
     sizes: tuple[int, ...] # batch sizes to try on a CPU; the first is used where nothing is measured
 
-ENGINES = { # by name
+ENGINES = {
     "eager": _Kind("torch", ("cpu", "cuda"), tuple(DTYPES), (16, 1, 4, 8, 32, 64)),
     "compile": _Kind("torch", ("cpu", "cuda"), tuple(DTYPES), (8, 32)),
     "openvino": _Kind("openvino", ("cpu",), ("float32", "bfloat16"), (2, 1, 4, 8, 16)),
     "onnxruntime": _Kind("onnxruntime", ("cpu",), ("float32",), (4, 1, 2, 8, 16)),
-}
+} # what each engine needs and can do, by name
 CUDA_SIZES = (256, 64, 128, 512) # batch sizes to try on a GPU; the first is used where nothing is measured
 
 def check_engine(

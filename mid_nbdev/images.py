@@ -88,12 +88,21 @@ def crop_key(
     return base if _VALIDATION_NAME.fullmatch(base) else name
 
 # %% ../nbs/11_images.ipynb #070cbf87
+def _numbers_by_name(
+    class_names: Sequence[str], # by class number
+) -> dict[str, int]: # class numbers
+    "Classes by name, without names that two of them have (ImageNet has two cranes) and names that are numbers."
+    times = Counter(class_names)
+    return {name: number for number, name in enumerate(class_names) if times[name] == 1 and not name.isdigit()}
+
 def class_numbers(
     folders: list[str], # names of the class folders
     num_classes: int, # classes of the network
+    class_names: Sequence[str] = (), # names of the classes by number, if they are known
 ) -> dict[str, int]: # class number of every folder
     "What class each folder holds. Raises `InputError` when the names do not settle it."
-    order = sorted(folders)
+    order, known = sorted(folders), _numbers_by_name(class_names)
+    if all(name in known for name in order): return {name: known[name] for name in order}
     if num_classes == 1000:
         synsets = {name: number for number, name in enumerate(ImageNetInfo().label_names())}
         if all(name in synsets for name in order): return {name: synsets[name] for name in order}
@@ -104,7 +113,7 @@ def class_numbers(
                          f"{num_classes} classes (0 to {num_classes - 1}, each once); give labels as a CSV of file,label")
     if len(order) == num_classes: return {name: number for number, name in enumerate(order)}
     raise InputError(f"{len(order)} class folders ({', '.join(order[:3])} …) for a network of {num_classes} classes: which "
-                     "class each is cannot be told; name them by ImageNet synset or class number, or give labels as a CSV of file,label")
+                     "class each is cannot be told; give --class-names, name them by ImageNet synset or class number, or give labels as a CSV of file,label")
 
 # %% ../nbs/11_images.ipynb #60f60684
 def _sorted_source(
@@ -118,6 +127,7 @@ def _sorted_source(
 def read_class_folders(
     root: str | Path, # folder of class folders
     num_classes: int = 1000, # classes of the network
+    class_names: Sequence[str] = (), # names of the classes by number, if they are known
 ) -> ImageSource: # every image file under it
     "A source from a folder of class folders."
     root = Path(root)
@@ -127,14 +137,15 @@ def read_class_folders(
     if flat:
         raise InputError(f"{root}: {len(flat)} images lie outside class folders (first: {flat[0]}); "
                          "for a flat folder give --labels with a CSV of file,label")
-    numbers = class_numbers(list({path.parent.name for path in paths}), num_classes)
+    numbers = class_numbers(list({path.parent.name for path in paths}), num_classes, class_names)
     return _sorted_source(root, [(path.as_posix(), numbers[path.parent.name]) for path in paths])
 
 # %% ../nbs/11_images.ipynb #caba2703
 def read_labels(
     root: str | Path, # folder of the images
-    labels: str | Path, # CSV with the columns file (relative to the root) and label (class number)
+    labels: str | Path, # CSV with the columns file (relative to the root) and label (class number, or one of `class_names`)
     num_classes: int = 1000, # classes of the network
+    class_names: Sequence[str] = (), # names of the classes by number, if they are known
 ) -> ImageSource: # the images of the table
     "A source from a CSV of file names and class numbers. Raises `InputError` naming the line that is wrong."
     name = Path(labels).name
@@ -144,9 +155,11 @@ def read_labels(
     if not {"file", "label"} <= set(table.columns):
         raise InputError(f"labels {name}: columns are {', '.join(map(str, table.columns))}; expected file and label")
     if table.empty: raise InputError(f"labels {name}: no rows")
+    numbers = _numbers_by_name(class_names)
+    table["label"] = [str(numbers.get(text, text)) for text in table["label"]]
     for number, (file, label) in enumerate(zip(table["file"], table["label"]), start=2):
         if not (label.isascii() and label.isdigit() and int(label[:9]) < num_classes and len(label) < 9):
-            raise InputError(f"labels {name}, line {number}: label {label!r} of {file!r} is no class number from 0 to {num_classes - 1}")
+            raise InputError(f"labels {name}, line {number}: label {label!r} of {file!r} is no class number from 0 to {num_classes - 1}{' and none of the class names' if class_names else '; for names give --class-names'}")
         if not file or Path(file).is_absolute() or ".." in Path(file).parts:
             raise InputError(f"labels {name}, line {number}: file {file!r} is no name inside the folder")
     twice = [file for file, times in Counter(table["file"]).items() if times > 1]
@@ -171,12 +184,13 @@ def open_source(
     root: str | Path, # folder of class folders, torchvision's ImageNet root, ImageNet's flat folder, or a flat folder with `labels`
     labels: str | Path | None = None, # CSV of file,label
     num_classes: int = 1000, # classes of the network
+    class_names: Sequence[str] = (), # names of the classes by number, if they are known
 ) -> ImageSource: # the labelled images
     "Labelled images of a folder."
     if not Path(root).is_dir(): raise InputError(f"data {root}: no such folder")
     if not labels and (Path(root) / "val").is_dir(): root = Path(root) / "val"
     if not labels and _is_flat_imagenet(Path(root)): return read_imagenet_flat(root)
-    source = read_labels(root, labels, num_classes) if labels else read_class_folders(root, num_classes)
+    source = read_labels(root, labels, num_classes, class_names) if labels else read_class_folders(root, num_classes, class_names)
     if all(file_size(Path(root) / file) < 0 for file in source.names):
         raise InputError(f"labels {Path(str(labels)).name}: none of its {len(source)} files is in {root} (first: {source.names[0]!r})")
     return source

@@ -85,8 +85,8 @@ def read_checkpoint(
     if not path.is_file(): raise InputError(f"checkpoint {path}: no such file")
     try: state = load_state_dict(str(path), weights_only=True)
     except Exception as error:
-        raise InputError(f"checkpoint {path.name}: not a file of tensors that can be read safely; expected .safetensors, or a .pth "
-                         f"that torch.load reads with weights_only=True ({type(error).__name__})") from error
+        raise InputError(f"checkpoint {path.name}: not a file of tensors that can be read safely; expected .safetensors, or a .pth that torch.load "
+                         f"reads with weights_only=True, as torch.save(network.state_dict(), FILE) writes it ({type(error).__name__})") from error
     if not isinstance(state, dict) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"checkpoint {path.name}: expected a dictionary of tensors")
     return state
@@ -106,7 +106,9 @@ def fill(
                  for name in own if name in state and state[name].shape != own[name].shape]
     problems = [f"{len(names)} tensors {what} (first: {names[0]})" for what, names in
                 (("missing", missing), ("unknown", unknown), ("of another shape", misshapen)) if names]
-    if problems: raise InputError(f"{source} does not fit the network: {'; '.join(problems)}")
+    heads = {state[name].shape[:1] for name in own if name in state and state[name].shape != own[name].shape and state[name].shape[1:] == own[name].shape[1:]}
+    hint = f"; for a network of {min(heads)[0]} classes give --num-classes {min(heads)[0]}" if len(problems) == len(heads) == 1 and misshapen else ""
+    if problems: raise InputError(f"{source} does not fit the network: {'; '.join(problems)}{hint}")
     if bad := [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]:
         raise InputError(f"{source} holds numbers that are not finite (first: {bad[0]})")
     network.load_state_dict(state)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['IMAGE_COLUMNS', 'KEY_COLUMNS', 'LABEL_COLUMNS', 'TarArchive', 'image_bytes', 'ParquetArchive', 'DatasetArchive',
-           'read_real_labels', 'unlabelled', 'find_source']
+           'read_real_labels', 'unlabelled', 'find_source', 'read_class_names', 'names_of_classes']
 
 # %% ../nbs/15_sources.ipynb #85519b4e
 import glob
@@ -27,7 +27,7 @@ from timm.data.readers.img_extensions import get_img_extensions
 
 from .files import file_size, image_files, open_parquet, require_file
 from .geometry import InputError
-from .images import Archive, ImageSource, class_numbers, open_source, read_labels
+from .images import Archive, ImageSource, class_numbers, imagenet_names, open_source, read_labels
 from .models import package_folder
 
 # %% ../nbs/15_sources.ipynb #610ff1b4
@@ -87,10 +87,11 @@ def _read_tars(
     labels: Path | None, # CSV of file,label
     num_classes: int, # classes of the network
     title: str, # what to call them
+    class_names: Sequence[str] = (), # names of the classes by number, if they are known
 ) -> ImageSource: # sorted by name
     "A source from tar archives."
     archive = TarArchive(paths)
-    if labels: return replace(read_labels(paths[0].parent, labels, num_classes), archive=archive, title=title)
+    if labels: return replace(read_labels(paths[0].parent, labels, num_classes, class_names), archive=archive, title=title)
     images = sorted(name for name in archive.places if PurePosixPath(name).suffix.lower() in get_img_extensions(as_set=True))
     if not images: raise InputError(f"{title}: no image files in it")
     numbers = {_stem(name): name for name in archive.places if name.endswith(".cls")}
@@ -101,7 +102,7 @@ def _read_tars(
     folder = lambda name: PurePosixPath(name).parent.name
     if any(not PurePosixPath(name).parent.name for name in images):
         raise InputError(f"{title}: images without .cls members and outside class folders; give --labels with a CSV of file,label")
-    classes = class_numbers(list({folder(name) for name in images}), num_classes)
+    classes = class_numbers(list({folder(name) for name in images}), num_classes, class_names)
     return _source(paths[0].parent, [(name, classes[folder(name)]) for name in images], archive, title)
 
 # %% ../nbs/15_sources.ipynb #65922603
@@ -185,6 +186,7 @@ class DatasetArchive:
     ):
         from datasets import Image
         self.image, self.label = _column(table.column_names, IMAGE_COLUMNS, title), _column(table.column_names, LABEL_COLUMNS, title)
+        self.class_names: list[str] = getattr(table.features[self.label], "names", [])
         self.labels, self.table = table[self.label], table.select_columns([self.image]).cast_column(self.image, Image(decode=False))
 
     def size(self, name: str) -> int:
@@ -199,9 +201,25 @@ class DatasetArchive:
         require_file(value["path"] or "")
         return open(value["path"], "rb")
 
+
+# %% ../nbs/15_sources.ipynb #71eebb0d
+def _dataset_labels(
+    archive: DatasetArchive, # dataset
+    num_classes: int, # classes of the network
+    class_names: Sequence[str], # names of the network's classes by number, if they are known
+    title: str, # for messages
+) -> list[int]: # a class number each row
+    "Labels of a dataset as the network numbers its classes. Raises `InputError` when its names do not settle it."
+    names = archive.class_names
+    labels = [_class_number(label, len(names) or num_classes, f"{title}, row {row}") for row, label in enumerate(archive.labels)]
+    if not names or (len(names) == num_classes and not set(names) <= set(class_names)): return labels
+    numbers = class_numbers(names, num_classes, class_names)
+    return [numbers[names[label]] for label in labels]
+
 def _read_dataset(
     data: str, # folder, or hfds/NAME[:SPLIT]
     num_classes: int, # classes of the network
+    class_names: Sequence[str] = (), # names of the classes by number, if they are known
 ) -> ImageSource: # in the dataset's order
     "A source from a Hugging Face dataset."
     if find_spec("datasets") is None: raise InputError(f'data {data}: needs datasets; run: pip install "mid_nbdev[data]"')
@@ -211,7 +229,7 @@ def _read_dataset(
     except Exception as error: raise InputError(f"data {data}: {' '.join(str(error).split())[:200]}") from error
     if isinstance(table, dict): raise InputError(f"data {data}: has the splits {', '.join(table)}; name the folder of one")
     archive = DatasetArchive(table, data)
-    labelled = [(f"{number:08}", _class_number(label, num_classes, f"{data}, row {number}")) for number, label in enumerate(archive.labels)]
+    labelled = [(f"{row:08}", label) for row, label in enumerate(_dataset_labels(archive, num_classes, class_names, data))]
     return _source(Path("."), labelled, archive, data if data.startswith("hfds/") else Path(data).name)
 
 # %% ../nbs/15_sources.ipynb #ff6638bc
@@ -245,17 +263,20 @@ def _read_glob(
     data: str, # glob or file
     labels: Path | None, # CSV of file,label
     num_classes: int, # classes of the network
+    class_names: Sequence[str] = (), # names of the classes by number, if they are known
 ) -> ImageSource: # sorted by name
     "A source from some files of a folder of class folders, or of a flat one with labels."
     paths = [Path(name) for name in sorted(glob.glob(data, recursive=True)) or [data] if Path(name).is_file()]
     paths = [path for path in paths if path.suffix.lower() in get_img_extensions(as_set=True)]
-    if not paths: raise InputError(f"data {data}: no such folder, archive or image")
+    if not paths:
+        packed = Path(data).is_file() and ("unpack it, or write an uncompressed .tar" if Path(data).suffix in (".gz", ".tgz", ".zip", ".zst", ".xz", ".bz2") else "")
+        raise InputError(f"data {data}: {f'a compressed archive; {packed}' if packed else 'no such folder, archive or image'}")
     if labels:
         root = Path(os.path.commonpath([path.parent for path in paths]))
-        source, asked = read_labels(root, labels, num_classes), {path.relative_to(root).as_posix() for path in paths}
+        source, asked = read_labels(root, labels, num_classes, class_names), {path.relative_to(root).as_posix() for path in paths}
         if not (kept := [number for number, name in enumerate(source.names) if name in asked]): raise InputError(f"labels {Path(labels).name}: has none of the {len(paths)} files (first: {min(asked)!r})")
         return source.take(kept)
-    classes = class_numbers(list({path.parent.resolve().name for path in paths}), num_classes)
+    classes = class_numbers(list({path.parent.resolve().name for path in paths}), num_classes, class_names)
     root = Path(os.path.commonpath([path.parent.resolve().parent for path in paths]))
     labelled = sorted((path.resolve().relative_to(root).as_posix(), classes[path.parent.resolve().name]) for path in paths)
     return ImageSource(root, tuple(name for name, _ in labelled), np.array([label for _, label in labelled], np.int64))
@@ -272,14 +293,41 @@ def find_source(
     data: str | Path, # what the table above lists
     labels: str | Path | None = None, # CSV of file,label; or ReaL's JSON, or "real"
     num_classes: int = 1000, # classes of the network
+    class_names: Sequence[str] = (), # names of the classes by number; folders and labels may then be called by them
 ) -> ImageSource: # labelled images
     "Labelled images from wherever they lie. Raises `InputError` saying what was expected."
     text = str(data)
     if labels is not None and (str(labels) == "real" or str(labels).endswith(".json")): return read_real_labels(find_source(data, None, num_classes), labels)
     table = Path(labels) if labels else None
-    if text.startswith("hfds/") or (Path(text) / "dataset_info.json").is_file(): return _read_dataset(text, num_classes)
-    if tars := _there(text, ".tar"): return _read_tars(tars, table, num_classes, Path(text).name)
+    if text.startswith("hfds/") or any((Path(text) / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
+        return _read_dataset(text, num_classes, class_names)
+    if tars := _there(text, ".tar"): return _read_tars(tars, table, num_classes, Path(text).name, class_names)
     if parquets := _there(text, ".parquet"):
         archive = ParquetArchive(parquets, Path(text).name)
         return _source(Path(text).parent, [(name, _class_number(label, num_classes, f"{Path(text).name}, {name!r}")) for name, label in archive.labels], archive, Path(text).name)
-    return open_source(text, labels, num_classes) if Path(text).is_dir() else _read_glob(text, table, num_classes)
+    return open_source(text, labels, num_classes, class_names) if Path(text).is_dir() else _read_glob(text, table, num_classes, class_names)
+
+# %% ../nbs/15_sources.ipynb #d0e9a2cf
+def read_class_names(
+    names: str | Path, # file with one name a line, in the order of the class numbers, or a folder with a folder for every class
+    num_classes: int, # classes of the network
+) -> list[str]: # by class number
+    "Names of the classes. Raises `InputError` if there are more or fewer than classes."
+    path = Path(names)
+    try: found = sorted(one.name for one in path.iterdir() if one.is_dir()) if path.is_dir() else path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error: raise InputError(f"class names {path}: cannot be read ({error})") from error
+    if len(found) == num_classes: return found
+    raise InputError(f"class names {path}: {len(found)} {'folders' if path.is_dir() else 'lines'} for a network of {num_classes} classes; expected one for each")
+
+# %% ../nbs/15_sources.ipynb #78617523
+def names_of_classes(
+    source: ImageSource | None, # labelled images, if there are any
+    num_classes: int, # classes of the network
+) -> list[str]: # by class number; the number itself where nothing names a class
+    "What the classes are called, as far as it can be known."
+    if num_classes == 1000: return imagenet_names()
+    folders: dict[int, set[str]] = {}
+    for name, label in zip(source.names, source.labels.tolist()) if source else (): folders.setdefault(label, set()).add(PurePosixPath(name).parent.name)
+    named = {label: min(found) for label, found in folders.items() if len(found) == 1}
+    if "" in named.values() or not len(named) == len(folders) == len(set(named.values())): named = {}
+    return [named.get(number, str(number)) for number in range(num_classes)]
