@@ -18,7 +18,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .adaptive import average_until_sure, fit_policy
-from .average import average, forward_crops, score_crops
+from .average import CUT_TOGETHER, average, forward_crops, score_crops
 from .calibrate import load_engine
 from .engines import Engine, pick_device, set_precision, usable_cores
 from .files import printable
@@ -178,7 +178,7 @@ def evaluate_parts(
     expected, upload = classifier.preprocessing, _uploader(chosen)
     parts, ahead = tee(parts)
     images = read_images(source, chain.from_iterable(ahead), expected.resize_to, expected.interpolation,
-                         min(16, usable_cores()) if workers is None else workers, chosen.type == "cuda")
+                         min(16, usable_cores()) if workers is None else workers, chosen.type == "cuda", 2 * max(CUT_TOGETHER, engine.batch_size) // len(plan.crops))
     for numbers in parts:
         with torch.inference_mode():
             part = _Slice(islice(images, len(numbers)), source, classifier, plan, seed, upload, progress)

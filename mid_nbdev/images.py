@@ -259,6 +259,7 @@ def read_images(
     interpolation: str, # one of `INTERPOLATIONS` of crops
     workers: int = 2, # threads that decode; 0 decodes when asked for the next image
     pinned: bool = False, # in page-locked memory?
+    ahead: int = 0, # read at least so many images ahead
 ) -> Iterator[tuple[int, torch.Tensor | None, str]]: # as `read_image`
     "Images in order, some read ahead by threads."
     def read(number): return read_image(source, number, resize_to, interpolation, pinned)
@@ -287,7 +288,7 @@ def read_images(
     try:
         for number in numbers:
             waiting.append((number, pool.submit(work, number)))
-            if len(waiting) > 8 * workers: yield finished()
+            if len(waiting) > max(ahead, 8 * workers): yield finished()
         while waiting: yield finished()
     finally: pool.shutdown(cancel_futures=True)
 
