@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from cells import measure, measure_notebook  # noqa: E402
+from cells import measure, measure_notebook, out_of_order, read_chapters  # noqa: E402
 
 
 def test_everything_is_within_the_bounds():
@@ -42,3 +42,13 @@ def test_a_cell_outside_the_bounds_is_found(tmp_path, cell, found):
 def test_a_notebook_without_title_and_promise_is_found(tmp_path, first):
     (tmp_path / "made.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown", "id": "title", "metadata": {}, "source": first}]}))
     assert "the first cell" in measure_notebook(tmp_path / "made.ipynb")[0]
+
+
+def test_an_import_from_the_right_and_a_number_given_twice_are_found():
+    assert out_of_order({"a": ("00_a.ipynb", set()), "b": ("01_b.ipynb", {"a"})}) == []
+    assert out_of_order({"a": ("00_a.ipynb", {"b"}), "b": ("01_b.ipynb", set())}) == [
+        "nbs/00_a.ipynb: imports 01_b.ipynb, which comes after it"]
+    assert out_of_order({"a": ("00_a.ipynb", set()), "b": ("00_b.ipynb", set())}) == [
+        f"nbs/00_{name}.ipynb: its number is another's too" for name in "ab"]
+    chapters = read_chapters(sorted((ROOT / "mid_nbdev").glob("*.py")))
+    assert chapters["crops"] == ("01_crops.ipynb", {"geometry"}) and len(chapters) > 35

@@ -24,7 +24,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 pytestmark = needs_chromium
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "nbs"
 EVERY = sorted(path.relative_to(NOTEBOOKS).as_posix() for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
-SHORTENED = ["52_corpus.ipynb", "paper/figure_3.ipynb", "paper/figure_7.ipynb", "paper/table_9.ipynb"]  # cells silent under test
+SHORTENED = ["29_corpus.ipynb", "paper/figure_3.ipynb", "paper/figure_7.ipynb", "paper/table_9.ipynb"]  # cells silent under test
 SOME = ["00_geometry.ipynb", "01_crops.ipynb", "30_stats.ipynb"]
 OPEN = """async name => {
     await window.jupyterapp.restored;

@@ -3,6 +3,7 @@
 A notebook begins with a title and one line of promise. An exported cell has at most 40 lines, a module fewer than 300;
 parameters with their comments (documentation, a line each) and the export's own marks are not counted.
 Imports stand in cells of their own. What is shown is there: saved outputs, no errors, no paths of a machine.
+No two notebooks have one number, and a module imports only modules of lower numbers.
 """
 
 import ast
@@ -70,12 +71,30 @@ def measure_module(path: Path) -> list[str]:
     return [f"{length} lines, expected fewer than {most}"] if length >= most else []
 
 
+def out_of_order(chapters: dict[str, tuple[str, set[str]]]) -> list[str]:
+    "Modules (each with its notebook and what it imports) that import from notebooks to their right, and numbers given twice."
+    notebooks = {module: notebook for module, (notebook, _) in chapters.items()}
+    found = [f"nbs/{notebook}: imports {notebooks[name]}, which comes after it" for notebook, imported in chapters.values()
+             for name in sorted(imported) if notebooks.get(name, "") > notebook]
+    numbers = [notebook[:2] for notebook in notebooks.values()]
+    return found + [f"nbs/{notebook}: its number is another's too" for notebook in notebooks.values() if numbers.count(notebook[:2]) > 1]
+
+
+def read_chapters(modules: list[Path]) -> dict[str, tuple[str, set[str]]]:
+    "Each generated module's notebook and the modules it imports."
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in modules}
+    found = {module: re.search(r"File to edit: \.\./nbs/(\S+\.ipynb)", text) for module, text in texts.items()}
+    imported = {module: set(re.findall(r"^ *from \.(\w+) import", text, re.MULTILINE)) for module, text in texts.items()}
+    return {module: (match[1], imported[module]) for module, match in found.items() if match}
+
+
 def measure(root: Path) -> list[str]:
     "Everything outside the bounds, each with its file."
     notebooks = [path for path in sorted((root / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
     found = [f"{path.relative_to(root)}: {text}" for path in notebooks for text in measure_notebook(path)]
     modules = sorted((root / "mid_nbdev").glob("*.py"))
-    return found + [f"{path.relative_to(root)}: {text}" for path in modules for text in measure_module(path)]
+    found += [f"{path.relative_to(root)}: {text}" for path in modules for text in measure_module(path)]
+    return found + out_of_order(read_chapters(modules))
 
 
 if __name__ == "__main__":
