@@ -33,8 +33,8 @@ class Preprocessing:
     def __post_init__(self):
         if self.interpolation not in INTERPOLATIONS:
             raise InputError(f"interpolation {self.interpolation!r}: expected {' or '.join(INTERPOLATIONS)}")
-        if self.crop < 1 or self.resize_to < 1:
-            raise InputError(f"resize {self.resize_to}, crop {self.crop}: expected whole pixels from 1 up")
+        for name, pixels in (("resize", self.resize_to), ("crop", self.crop)):
+            if pixels < 1: raise InputError(f"{name} {pixels}: expected whole pixels from 1 up")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise InputError(f"mean {self.mean}, std {self.std}: expected three numbers each, and std above 0")
 

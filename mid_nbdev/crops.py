@@ -12,7 +12,6 @@ from hashlib import blake2b
 
 import numpy as np
 import torch
-from scipy.stats.qmc import Halton
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize as resize_pil
 from torchvision.transforms.v2.functional import resize as resize_tensor
@@ -65,6 +64,7 @@ def _halton(
     count: int, # how many pairs
 ) -> np.ndarray: # uint64 of shape (count, 2), on 0 .. 2**32 - 1
     "The Halton sequence in bases 2 and 3."
+    from scipy.stats.qmc import Halton # most runs draw none, and its import takes as long as half of torch's
     return (Halton(2, scramble=False).random(count) * 2.0**32).astype(np.uint64)
 
 def random_boxes(

@@ -159,6 +159,7 @@ def load_classifier(
 ) -> Classifier: # the network, split, with its preprocessing
     "Load a network as a classifier. Raises `InputError` for an unknown name, weights out of reach or that do not fit."
     parsed = parse_name(name)
+    replace(Preprocessing(256, 224, "bicubic", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), **preprocessing) # refuses before anything is downloaded
     try: network, stated, full = _create(parsed, pretrained and checkpoint is None and parsed.library != "packaged")
     except InputError: raise
     except Exception as error:

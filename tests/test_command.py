@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -51,16 +52,17 @@ def test_report_of_the_demo(demo):
 
 def test_no_traceback_for_a_users_mistakes(tmp_path):
     (tmp_path / "code.pth").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
-    mistakes = [
-        ("evaluate", "resnet50", "--data", "."),
-        ("evaluate", "efficientnet_lite0", "--data", "missing"),
-        ("evaluate", "efficientnet_lite0", "--data", ".", "--checkpoint", "code.pth"),
-        ("evaluate", "efficientnet_lite0", "--data", ".", "--recipes", "20XC"),
-        ("evaluate", "timm/resnet18", "--data", ".", "--crop", "0"),
-        ("report", "."),
-        ("predict", "missing.jpg"),
-    ]
-    for words in mistakes:
-        done = run_mid(tmp_path, *words)
+    mistakes = {
+        ("evaluate", "resnet50", "--data", "."): "timm/resnet50",
+        ("evaluate", "efficientnet_lite0", "--data", "missing"): "data missing",
+        ("evaluate", "efficientnet_lite0", "--data", ".", "--checkpoint", "code.pth"): "checkpoint code.pth",
+        ("evaluate", "efficientnet_lite0", "--data", ".", "--recipes", "20XC"): "'20XC'",
+        ("evaluate", "timm/resnet18", "--data", ".", "--crop", "0"): "crop 0",  # before any weights are asked for
+        ("report", "."): "no run",
+        ("predict", "missing.jpg"): "--model",
+    }
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda words: run_mid(tmp_path, *words), mistakes))
+    for (words, told), done in zip(mistakes.items(), answers, strict=True):
         assert done.returncode == 2, (words, done)
-        assert "Traceback" not in done.stderr and done.stderr.strip() and done.stdout == ""
+        assert "Traceback" not in done.stderr and told in done.stderr and done.stdout == "", (words, done)

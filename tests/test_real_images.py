@@ -46,12 +46,12 @@ def test_same_predictions_whatever_batch_size_workers_and_order():
 
 
 def test_killed_and_resumed_run_has_the_same_files(tmp_path):
-    images, labels = some(ELI, 4), tmp_path / "labels.csv"
+    images, labels = some(ELI, 7), tmp_path / "labels.csv"
     labels.write_text("file,label\n" + "".join(f"{name},{label}\n" for name, label in zip(images.names, images.labels, strict=True)))
 
     def start(out):
         words = ["evaluate", "torchvision/squeezenet1_1", "--checkpoint", WEIGHTS / "torchvision_squeezenet1_1.safetensors", "--data",
-                 images.root, "--labels", labels, "--recipes", "CC,40RC,40RC@logit", "--crop", "227", "--out", tmp_path / out]
+                 images.root, "--labels", labels, "--recipes", "CC,40RC,40RC@logit", "--crop", "128", "--out", tmp_path / out]
         return subprocess.Popen([sys.executable, "-m", "mid_nbdev", *map(str, words)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
     assert start("unbroken").wait() == 0
