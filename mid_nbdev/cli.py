@@ -307,7 +307,7 @@ def _show_images(
     import matplotlib.pyplot as plt
 
     from mid_nbdev.recipes import parse_recipe
-    from mid_nbdev.results import changed_images, kept_class_names, plot_changed, table_text
+    from mid_nbdev.results import CLASS_HEADINGS, changed_images, kept_class_names, plot_changed, table_text
     from mid_nbdev.results import per_class as class_table
     from mid_nbdev.runs import write_whole
     from mid_nbdev.sources import find_source
@@ -315,7 +315,7 @@ def _show_images(
 
     rows, origin, compared = run.rows(), read_origin(run.folder), str(parse_recipe(baseline))
     names = kept_class_names(run)
-    if per_class: print_table(class_table(rows, compared, str(parse_recipe(per_class)), names).round(1).astype(str))
+    if per_class: print_table(class_table(rows, compared, str(parse_recipe(per_class)), names).round(1).rename(columns=CLASS_HEADINGS).astype(str))
     if not changed: return
     table = changed_images(rows, compared, run.manifest["recipes"][-1], names)
     changed.mkdir(parents=True, exist_ok=True)

@@ -95,7 +95,7 @@ def slow_reasons() -> list[str]: # a sentence each
     if not features.check_feature("libjpeg_turbo"): reasons.append("Pillow is built without libjpeg-turbo: decoding JPEG takes 2 to 6 times as long")
     shared = Path("/dev/shm")
     free = os.statvfs(shared).f_bavail * os.statvfs(shared).f_frsize if shared.is_dir() else 2**30
-    if free < 2**28: reasons.append(f"/dev/shm has {free / 2**20:.0f} MiB left: loader workers may fail; use --workers 0 or enlarge it")
+    if free < 2**28: reasons.append(f"/dev/shm has {free / 2**20:.0f} MiB left: the peers of mid bench, which decode in processes, may fail; enlarge it")
     return reasons
 
 # %% ../nbs/43_cli_doctor.ipynb #b77d4e18

@@ -85,8 +85,8 @@ def reproduce(
     networks: str | None = None, # some of the table's networks, separated by commas (all)
     dry_run: bool = False, # random weights and the first 8 images, to see that everything fits
     seed: int = 0, # seed of the random crops
-    batch_size: int | None = None, # crops a forward pass (16 on a CPU, 256 on a GPU)
-    workers: int | None = None, # processes that decode images
+    batch_size: int | None = None, # crops a forward pass (measured)
+    workers: int | None = None, # threads that decode images (one a core, at most 16)
     device: str | None = None, # cpu, cuda or cuda:N (a GPU where there is one)
     dtype: str = "float32", # precision of the forward pass: float32 or bfloat16
 ) -> None:
