@@ -124,6 +124,12 @@ def test_words_stand_left_and_sentences_break(pages):
     assert not [cell for cell in table.find_all("td") if cell.get_text() == "224" and cell.get("class")]
 
 
+def test_tables_have_one_row_of_headings(pages):
+    assert [page for page, soup in pages.items() for table in soup.select("table.dataframe") if len(table.select("thead tr")) > 1] == []
+    heads = pages["beyond/draws.html"].select("table.dataframe thead tr")
+    assert ["crops", "way"] in [[cell.get_text() for cell in row.find_all("th")][:2] for row in heads]
+
+
 def test_no_cell_of_a_table_is_cut(pages):
     cells = [(page, cell.get_text()) for page, soup in pages.items() for cell in soup.select("table.dataframe td")]
     cut = [f"{page}: {text[-40:]}" for page, text in cells if len(text) > 40 and text.endswith("...")]

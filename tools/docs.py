@@ -21,7 +21,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import yaml
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from latex2mathml.converter import convert as to_mathml
 from reference import entries, markdown
 
@@ -183,11 +183,15 @@ def text_cell(name: str, source: str) -> dict:
 
 
 def told(output: dict) -> dict:
-    "An output whose tables say which columns hold words, and which of those sentences: the style sets them left, and breaks their lines."
+    """An output whose tables have one row of headings, and say which columns hold words, and which of those sentences.
+
+    The style sets words left, and breaks the lines of sentences.
+    """
     if "dataframe" not in (source := "".join(output.get("data", {}).get("text/html", ""))):
         return output
     soup = BeautifulSoup(source, "html.parser")
     for table in soup.select("table.dataframe"):
+        merge_headings(table)
         rows = [row.find_all(["th", "td"]) for row in table.find_all("tr")]
         body = [[cell.get_text(" ", strip=True) for cell in row if cell.name == "td"] for row in rows]
         if all(row[0].get_text(strip=True).isdigit() for row in rows if row and row[-1].name == "td"):
@@ -200,6 +204,16 @@ def told(output: dict) -> dict:
                     if len(row) >= place:
                         row[-place]["class"] = kind
     return {**output, "data": {**output["data"], "text/html": str(soup)}}
+
+
+def merge_headings(table: Tag) -> None:
+    "Put the names of a table's index, which pandas gives a row of their own, into the row of the columns' names."
+    heads = [row.find_all("th") for row in table.select("thead tr")]
+    if len(heads) != 2 or len(heads[0]) != len(heads[1]) or heads[1][-1].get_text():  # the last is a column's: two levels of columns
+        return
+    for column, index in zip(*heads, strict=True):
+        column.string = index.get_text() or column.get_text()
+    heads[1][0].find_parent("tr").decompose()
 
 
 def render(folder: Path, engine: str) -> None:
