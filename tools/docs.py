@@ -2,8 +2,8 @@
 
 Pages are staged in a temporary folder under the names they have on the site, the reference entries of what a cell
 defines above its folded code, and rendered by Quarto where it is installed, otherwise by smalldocs (`--engine` says
-which). Both read the one `_quarto.yml`. The pages need nothing from another site: formulas become MathML, and remote
-fonts and scripts go.
+which). Pages without reference fold their long cells. Both engines read the one `_quarto.yml`. The pages need nothing
+from another site: formulas become MathML, and remote fonts and scripts go.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from reference import entries, markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 HIDDEN = ("hide", "default_exp", "export", "exporti")
+LONG = 12  # lines: longer code is folded on pages that a reader comes to for the results
 
 
 class Book:
@@ -123,7 +124,7 @@ class Book:
         cell = {**cell, "outputs": [told(output) for output in cell["outputs"]]}
         marks = set(re.findall(r"^#\|\s*(\w+)\s*$|^#\|\s*(default_exp)\b", cell["source"], re.MULTILINE))
         if not {name for pair in marks for name in pair} & set(HIDDEN):
-            return [cell]
+            return [folded(cell) if not module and cell["source"].count("\n") >= LONG else cell]
         if not re.search(r"^#\|\s*export\s*$", cell["source"], re.MULTILINE):
             return []
         begins = re.compile(r"^(?:def |class |async def )?(\w+)", re.MULTILINE)
@@ -131,8 +132,7 @@ class Book:
         address = f"{self.source}/{self.settings['lib_path']}/{module}.py"
         made = [text_cell(f"{cell['id']}-{e.anchor}", self.linked(markdown(e, address), path)) for e in defined]
         code = re.sub(r"^#\|.*\n", "", cell["source"], flags=re.MULTILINE)
-        folded = {**cell, "source": f'#| code-fold: true\n#| code-summary: "Code"\n{code}'}
-        return made if re.fullmatch(r"((from \S+ )?import .*\n?|\s*\n)*", code) else [*made, folded]
+        return made if re.fullmatch(r"((from \S+ )?import .*\n?|\s*\n)*", code) else [*made, folded({**cell, "source": code})]
 
     def linked(self, text: str, path: str) -> str:
         "Markdown with links to the pages' own names, and public names in backticks linked to their entries."
@@ -180,6 +180,11 @@ def heading(match: re.Match, taken: set[str]) -> str:
 def text_cell(name: str, source: str) -> dict:
     "A Markdown cell."
     return {"cell_type": "markdown", "id": re.sub(r"[^\w-]", "-", name)[:64], "metadata": {}, "source": source}
+
+
+def folded(cell: dict) -> dict:
+    "A cell whose code is shown when it is asked for."
+    return {**cell, "source": f'#| code-fold: true\n#| code-summary: "Code"\n{cell["source"]}'}
 
 
 def told(output: dict) -> dict:
