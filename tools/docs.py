@@ -27,7 +27,7 @@ from reference import entries, markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 HIDDEN = ("hide", "default_exp", "export", "exporti")
-LONG = 12  # lines: longer code is folded on pages that a reader comes to for the results
+LONG = 12  # lines of a hundred characters: longer code is folded on pages that a reader comes to for the results
 
 
 class Book:
@@ -124,7 +124,8 @@ class Book:
         cell = {**cell, "outputs": [told(output) for output in cell["outputs"]]}
         marks = set(re.findall(r"^#\|\s*(\w+)\s*$|^#\|\s*(default_exp)\b", cell["source"], re.MULTILINE))
         if not {name for pair in marks for name in pair} & set(HIDDEN):
-            return [folded(cell) if not module and cell["source"].count("\n") >= LONG else cell]
+            lines = sum(1 + len(line) // 100 for line in cell["source"].splitlines())
+            return [folded(cell) if not module and lines > LONG else cell]
         if not re.search(r"^#\|\s*export\s*$", cell["source"], re.MULTILINE):
             return []
         begins = re.compile(r"^(?:def |class |async def )?(\w+)", re.MULTILINE)
@@ -217,7 +218,8 @@ def merge_headings(table: Tag) -> None:
     if len(heads) != 2 or len(heads[0]) != len(heads[1]) or heads[1][-1].get_text():  # the last is a column's: two levels of columns
         return
     for column, index in zip(*heads, strict=True):
-        column.string = index.get_text() or column.get_text()
+        if index.get_text():
+            column.string, column["class"] = index.get_text(), ["words"]
     heads[1][0].find_parent("tr").decompose()
 
 
