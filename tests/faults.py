@@ -127,6 +127,7 @@ def _kill_threads(seed):
 
 def run_command(command, report, environment, die_in, kill_threads, patience):
     "In a new process: run a `mid` command, and write what it says into a file."
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # started in a shell's background, it would be ignored
     torch.set_num_threads(1)
     os.environ.update(environment)
     os.environ["IN_TEST"] = ""
@@ -363,7 +364,7 @@ def shared(made, ranks, launcher="RANK", stop=None, patience=10.0):
     said = ["points" in process.said() for process in processes]
     told = said == [True, *[not names] * (ranks - 1)] if stop is None else said[0]
     survived = set(statuses) == {0} and rows.equals(made.rows) and told
-    who = f"{ranks} ranks ({launcher})" if names else f"{ranks} processes on one folder"
+    who = f"{ranks} rank{'s' if ranks > 1 else ''} ({launcher})" if names else f"{ranks} processes on one folder"
     what = {None: "", signal.SIGKILL: ", one killed while it computes", signal.SIGSTOP: ", one stopped while it computes"}[stop]
     return Outcome(f"{who}{what}", 1, int(survived), len(made.rows) - len(rows)), rows_hash(rows)
 
