@@ -81,9 +81,8 @@ def keep_class_names(
     run: Run, # run
     names: Sequence[str], # by class number
 ) -> None:
-    "Write the names of the classes into a run's folder, unless they are there: a finished run may lie where nothing can be written."
-    path, content = run.folder / _CLASSES, "".join(f"{' '.join(printable(name).splitlines())}\n" for name in names).encode()
-    if not (path.exists() and path.read_bytes() == content): write_whole(path, content)
+    "Write the names of the classes into a run's folder."
+    write_whole(run.folder / _CLASSES, "".join(f"{' '.join(printable(name).splitlines())}\n" for name in names).encode())
 
 def kept_class_names(
     run: Run, # run

@@ -331,7 +331,5 @@ def evaluate_run(
         if origin is not None: write_whole(run.folder / "origin.json", json.dumps(origin, indent=2).encode())
         _fill(run, rank, lambda parts: evaluate_parts(classifier, source, plan, parts, seed=seed, dtype=dtype, engine=ready,
                                                       device=device, progress=bar, keep_crops=keep_crops, **options), bar)
-    listed, failed = run.folder / "failed.csv", run.failed()
-    content = failed.to_csv(index=False).encode()
-    if len(failed) and not (listed.exists() and listed.read_bytes() == content): write_whole(listed, content)
+    if len(failed := run.failed()): write_whole(run.folder / "failed.csv", failed.to_csv(index=False).encode())
     return run
