@@ -198,6 +198,10 @@ def told(output: dict) -> dict:
     soup = BeautifulSoup(source, "html.parser")
     for table in soup.select("table.dataframe"):
         merge_headings(table)
+        for name in table.find_all("th", string=re.compile(r"\w[+@]\w")):  # a recipe: it may break before its parts
+            parts = re.split(r"(?=[+@])", name.get_text())
+            name.clear()
+            name.extend(piece for part in parts for piece in (soup.new_tag("wbr"), part))
         rows = [row.find_all(["th", "td"]) for row in table.find_all("tr")]
         body = [[cell.get_text(" ", strip=True) for cell in row if cell.name == "td"] for row in rows]
         if all(row[0].get_text(strip=True).isdigit() for row in rows if row and row[-1].name == "td"):
