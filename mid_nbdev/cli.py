@@ -48,6 +48,7 @@ def command(function):
         except InputError as error: message, code = f"error: {error}", 2
         except KeyboardInterrupt: message, code = f"interrupted; {kept}", 130
         except Terminated: message, code = f"terminated; {kept}", 143
+        except BrokenPipeError: raise # typer ends without a word: whoever reads the output, as `head`, has had enough
         except OSError as error: message, code = f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", 2
         else: return
         finally:

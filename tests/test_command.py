@@ -50,6 +50,13 @@ def test_report_of_the_demo(demo):
     assert len(done.stdout.splitlines()) == 17
 
 
+def test_a_reader_that_has_had_enough_is_no_mistake(demo):
+    folder, _ = demo
+    line = f"'{MID}' report mid-demo/run --format csv | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_no_traceback_for_a_users_mistakes(tmp_path):
     (tmp_path / "code.pth").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
     mistakes = {
