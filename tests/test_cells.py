@@ -52,3 +52,4 @@ def test_an_import_from_the_right_and_a_number_given_twice_are_found():
         f"nbs/00_{name}.ipynb: its number is another's too" for name in "ab"]
     chapters = read_chapters(sorted((ROOT / "mid_nbdev").glob("*.py")))
     assert chapters["crops"] == ("01_crops.ipynb", {"geometry"}) and len(chapters) > 35
+    assert {"export", "sources"} <= chapters["cli_export"][1]  # imported within the command

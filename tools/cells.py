@@ -12,6 +12,8 @@ import re
 import sys
 from pathlib import Path
 
+from reference import Module
+
 ROOT = Path(__file__).resolve().parent.parent
 CELL_LINES, MODULE_LINES = 40, 300
 MODULES_OF_THEIR_OWN_SIZE = {"_modidx.py": 1000}
@@ -82,10 +84,8 @@ def out_of_order(chapters: dict[str, tuple[str, set[str]]]) -> list[str]:
 
 def read_chapters(modules: list[Path]) -> dict[str, tuple[str, set[str]]]:
     "Each generated module's notebook and the modules it imports."
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in modules}
-    found = {module: re.search(r"File to edit: \.\./nbs/(\S+\.ipynb)", text) for module, text in texts.items()}
-    imported = {module: set(re.findall(r"^ *from \.(\w+) import", text, re.MULTILINE)) for module, text in texts.items()}
-    return {module: (match[1], imported[module]) for module, match in found.items() if match}
+    found = {path: re.search(r"File to edit: \.\./nbs/(\S+\.ipynb)", path.read_text(encoding="utf-8")) for path in modules}
+    return {path.stem: (match[1], {origin for origin, _ in Module(path).imports.values()}) for path, match in found.items() if match}
 
 
 def measure(root: Path) -> list[str]:
