@@ -80,7 +80,7 @@ def write_whole(
     content: bytes, # what it shall hold
     only_new: bool = False, # leave a file alone that is there already?
 ) -> None:
-    "Write a file in one step, unless it is there already: it is whole, or not there at all. Raises `InputError` if it cannot be, and FileExistsError."
+    "Write a file in one step: it is there whole, or not at all. One that holds this already is left alone. Raises `InputError` if it cannot be, and FileExistsError."
     beside = path.with_name(f".{path.name}.{owner()}")
     try:
         if not only_new and path.is_file() and path.read_bytes() == content: return # a finished run may lie where nothing can be written
