@@ -24,15 +24,15 @@ from PIL import Image
 from safetensors.torch import save_file
 from timm import create_model
 
-from mid_nbdev.geometry import InputError
-from mid_nbdev.runs import Run, damaged_parts
+from mid_nbdev.errors import InputError
+from mid_nbdev.evaluation.runs import Run, damaged_parts
 
 HERE = Path(__file__).resolve().parent
 RECIPES = "CC,130RC@logit"
 IMAGES = 80
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["mid_nbdev.runs", "mid_nbdev.cli", "mid_nbdev.verify", "mid_nbdev.stats", "timm", "torchvision"])
+_processes.set_forkserver_preload(["mid_nbdev.evaluation.runs", "mid_nbdev.cli.evaluate", "mid_nbdev.evaluation.verify", "mid_nbdev.analysis.stats", "timm", "torchvision"])
 
 
 class Outcome(NamedTuple):
@@ -131,11 +131,11 @@ def run_command(command, report, environment, die_in, kill_threads, patience):
     torch.set_num_threads(1)
     os.environ.update(environment)
     os.environ["IN_TEST"] = ""
-    import mid_nbdev.cli_verify  # noqa: F401
-    import mid_nbdev.ranks
-    from mid_nbdev.cli import app
+    import mid_nbdev.cli.evaluate  # noqa: F401
+    import mid_nbdev.evaluation.claims
+    from mid_nbdev.cli.app import app
 
-    mid_nbdev.ranks.PATIENCE = patience
+    mid_nbdev.evaluation.claims.PATIENCE = patience
     if die_in:
         _die_in(*die_in)
     if kill_threads is not None:

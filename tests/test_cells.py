@@ -1,6 +1,7 @@
 "Notebooks and modules keep within the bounds that `tools/cells.py` measures, and what lies outside them is found."
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from cells import measure, measure_notebook, out_of_order, read_chapters  # noqa: E402
+from cells import against_layers, circles, measure, measure_notebook, numbered_twice, read_imports  # noqa: E402
+from docs import Book  # noqa: E402
+from reference import entries  # noqa: E402
 
 
 def test_everything_is_within_the_bounds():
@@ -44,12 +47,48 @@ def test_a_notebook_without_title_and_promise_is_found(tmp_path, first):
     assert "the first cell" in measure_notebook(tmp_path / "made.ipynb")[0]
 
 
-def test_an_import_from_the_right_and_a_number_given_twice_are_found():
-    assert out_of_order({"a": ("00_a.ipynb", set()), "b": ("01_b.ipynb", {"a"})}) == []
-    assert out_of_order({"a": ("00_a.ipynb", {"b"}), "b": ("01_b.ipynb", set())}) == [
-        "nbs/00_a.ipynb: imports 01_b.ipynb, which comes after it"]
-    assert out_of_order({"a": ("00_a.ipynb", set()), "b": ("00_b.ipynb", set())}) == [
-        f"nbs/00_{name}.ipynb: its number is another's too" for name in "ab"]
-    chapters = read_chapters(sorted((ROOT / "mid_nbdev").glob("*.py")))
-    assert chapters["crops"] == ("01_crops.ipynb", {"geometry"}) and len(chapters) > 35
-    assert {"export", "sources"} <= chapters["cli_export"][1]  # imported within the command
+def test_a_folder_that_imports_from_its_right_is_found():
+    assert against_layers({"crops.a": {"errors"}, "errors": set(), "data.b": {"crops.a", "errors"}}) == []
+    assert against_layers({"crops.a": {"data.b"}, "data.b": set()}) == ["crops.a: imports data.b, which lies above it"]
+    assert against_layers({"cellar.a": set()})[0].startswith("cellar.a: its folder is none of errors, crops")
+
+
+def test_modules_that_import_each_other_are_found():
+    assert circles({"crops.a": {"crops.b"}, "crops.b": set()}) == []
+    assert circles({"crops.a": {"crops.b"}, "crops.b": {"crops.a"}})[0].endswith(": a circle")
+
+
+def test_a_number_given_twice_in_a_folder_is_found():
+    assert numbered_twice(["crops/00_a.ipynb", "crops/01_b.ipynb", "data/00_a.ipynb", "paper/table_1.ipynb", "paper/table_2.ipynb"]) == []
+    assert numbered_twice(["crops/00_a.ipynb", "crops/00_b.ipynb"]) == [f"nbs/crops/00_{name}.ipynb: its number is another's too" for name in "ab"]
+
+
+def files(folder: str, ending: str) -> set[str]:
+    "Every file of an ending that git would keep, found without the tools."
+    shown = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", folder], cwd=ROOT, capture_output=True, text=True, check=True)
+    return {name for name in shown.stdout.split() if name.endswith(ending) and (ROOT / name).exists()}
+
+
+def test_the_tools_see_every_module_and_notebook():
+    modules = {name for name in files("mid_nbdev", ".py") if not name.endswith(("/__init__.py", "/_modidx.py"))}
+    dotted = {name.removeprefix("mid_nbdev/").removesuffix(".py").replace("/", ".") for name in modules}
+    assert len(modules) > 40 and {name.count("/") for name in modules} == {1, 2}
+    assert set(read_imports(ROOT / "mid_nbdev")) == set(entries(ROOT / "mid_nbdev")) == dotted
+    notebooks = files("nbs", ".ipynb")
+    book = Book(ROOT)
+    assert {f"nbs/{path}" for path in book.pages} == notebooks and len(notebooks) > 60
+    assert set(book.modules) == dotted
+
+
+def test_a_fault_two_folders_down_is_found(tmp_path):
+    for folder in ("mid_nbdev/crops", "nbs/crops"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "mid_nbdev/crops/long.py").write_text("a = 1\n" * 300 + "from ..cli import app\n")
+    (tmp_path / "nbs/crops/00_long.ipynb").write_text(json.dumps({"cells": []}))
+    assert [text.split(":")[0] for text in measure(tmp_path)] == ["nbs/crops/00_long.ipynb", "mid_nbdev/crops/long.py"]
+
+
+def test_imports_are_read_as_python_reads_them():
+    imports = read_imports(ROOT / "mid_nbdev")
+    assert imports["crops.boxes"] == {"crops.geometry", "errors"}
+    assert {"deployment.export", "data.sources"} <= imports["cli.export"]  # imported within the command

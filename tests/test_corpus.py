@@ -14,9 +14,9 @@ from PIL import Image
 from safetensors.torch import save_file
 from timm import create_model
 
-from mid_nbdev.average import MID
-from mid_nbdev.corpus import read_predictions
-from mid_nbdev.models import load_classifier
+from mid_nbdev.averaging.wrapper import MID
+from mid_nbdev.evaluation.corpus import read_predictions
+from mid_nbdev.networks.models import load_classifier
 
 pytest.importorskip("ray", reason="Ray is not installed")
 psutil = pytest.importorskip("psutil")

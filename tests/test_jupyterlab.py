@@ -24,8 +24,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 pytestmark = needs_chromium
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "nbs"
 EVERY = sorted(path.relative_to(NOTEBOOKS).as_posix() for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
-SHORTENED = ["29_corpus.ipynb", "paper/figure_3.ipynb", "paper/figure_7.ipynb", "paper/table_9.ipynb"]  # cells silent under test
-SOME = ["00_geometry.ipynb", "01_crops.ipynb", "30_stats.ipynb"]
+SHORTENED = ["evaluation/05_corpus.ipynb", "paper/figure_3.ipynb", "paper/figure_7.ipynb", "paper/table_9.ipynb"]  # cells silent under test
+SOME = ["crops/00_geometry.ipynb", "crops/01_boxes.ipynb", "analysis/00_stats.ipynb"]
 OPEN = """async name => {
     await window.jupyterapp.restored;
     const panel = window.panel = await window.jupyterapp.commands.execute("docmanager:open", {path: name, factory: "Notebook"});

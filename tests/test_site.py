@@ -77,7 +77,7 @@ def test_no_internal_link_or_anchor_is_dead(site, pages):
 
 
 def test_a_dead_link_and_a_dead_anchor_are_found(site, pages):
-    page = BeautifulSoup('<a href="nowhere.html">a</a> <a href="#nothing">b</a> <a href="average.html#mid">c</a>', "html.parser")
+    page = BeautifulSoup('<a href="nowhere.html">a</a> <a href="#nothing">b</a> <a href="averaging/wrapper.html#mid">c</a>', "html.parser")
     assert dead_links(site, {**pages, "index.html": page})[1][-2:] == ["index.html: nowhere.html", "index.html: #nothing"]
 
 
@@ -139,10 +139,10 @@ def test_no_cell_of_a_table_is_cut(pages):
 def public_names() -> list[tuple[str, str]]:
     "Every name that a module exports."
     found = []
-    for path in sorted((ROOT / "mid_nbdev").glob("[!_]*.py")):
+    for path in sorted((ROOT / "mid_nbdev").rglob("[!_]*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-                found += [(path.stem, name) for name in ast.literal_eval(node.value)]
+                found += [(path.relative_to(ROOT / "mid_nbdev").with_suffix("").as_posix(), name) for name in ast.literal_eval(node.value)]
     return found
 
 
@@ -153,10 +153,10 @@ def test_every_public_name_has_an_entry_with_its_parameters(pages):
         if len(entries) != 1 or not entries[0].find("pre") or name not in entries[0].find("pre").get_text():
             missing.append(f"{module}.{name}")
     assert missing == []
-    entry = pages["geometry.html"].find(id="resized_size").get_text(" ", strip=True)
+    entry = pages["crops/geometry.html"].find(id="resized_size").get_text(" ", strip=True)
     for words in ("tuple[int, int]", "image height in pixels, at least 1", "InputError: resize {height}x{width}"):
         assert words in entry
-    forward = pages["average.html"].find(id="mid.forward").get_text(" ", strip=True)
+    forward = pages["averaging/wrapper.html"].find(id="mid.forward").get_text(" ", strip=True)
     assert "probabilities (images, classes), float32" in forward and "named_pictures" in forward
 
 
@@ -194,7 +194,7 @@ def test_an_option_keeps_its_two_hyphens(pages):
 
 
 def test_formulas_are_drawn_by_the_browser_itself(pages):
-    assert pages["geometry.html"].select_one("math mi") and pages["average.html"].select_one("math msub")
+    assert pages["crops/geometry.html"].select_one("math mi") and pages["averaging/wrapper.html"].select_one("math msub")
     assert not [page for page, soup in pages.items() if soup.find(class_="math")]
 
 
@@ -213,11 +213,11 @@ def test_no_machine_is_named(pages):
 def test_a_link_to_no_notebook_stops_the_build(copy, tmp_path):
     broken = tmp_path / "clone"
     shutil.copytree(copy, broken, symlinks=True)
-    notebook = broken / "nbs" / "00_geometry.ipynb"
+    notebook = broken / "nbs" / "crops" / "00_geometry.ipynb"
     text = notebook.read_text(encoding="utf-8").replace("Nothing here touches a pixel", "See [this](09_gone.ipynb)")
     notebook.write_text(text, encoding="utf-8")
     run = subprocess.run([sys.executable, broken / "tools" / "docs.py", tmp_path / "docs"], capture_output=True, text=True)
-    assert run.returncode == 1 and "00_geometry.ipynb: links to 09_gone.ipynb, which is no notebook" in run.stderr
+    assert run.returncode == 1 and "crops/00_geometry.ipynb: links to 09_gone.ipynb, which is no notebook" in run.stderr
     assert not (tmp_path / "docs").exists()
 
 
@@ -231,11 +231,11 @@ def test_a_folder_of_someone_else_is_not_replaced(copy, tmp_path):
 def test_a_new_tutorial_joins_the_menu(copy, tmp_path):
     clone = tmp_path / "clone"
     shutil.copytree(copy, clone, symlinks=True)
-    prose = "# First steps\n\n> A tutorial.\n\nSee [crops](../01_crops.ipynb) and `MID`."
+    prose = "# First steps\n\n> A tutorial.\n\nSee [crops](../crops/01_boxes.ipynb) and `MID`."
     nbformat.write(new_notebook(cells=[new_markdown_cell(prose)]), clone / "nbs" / "tutorials" / "91_first.ipynb")
     page = parsed(built(clone, tmp_path / "docs") / "tutorials" / "first.html")
     links = [tag["href"] for tag in page.find("main").find_all("a", href=True)]
-    assert "../crops.html" in links and "../average.html#mid" in links
+    assert "../crops/boxes.html" in links and "../averaging/wrapper.html#mid" in links
     assert page.select_one('#quarto-sidebar a[href$="first.html"]')
 
 

@@ -63,7 +63,7 @@ def test_table_page(page):
 def test_no_line_of_code_is_cut(page):
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 900})
-        for name in ("average.html", "paper/table_9.html", "tutorials/five_minutes.html"):
+        for name in ("averaging/wrapper.html", "paper/table_9.html", "tutorials/five_minutes.html"):
             page.goto(name)
             wide = "() => [...document.querySelectorAll('main pre:not(.columns)')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
             assert page.evaluate(wide) == 0, name
@@ -80,19 +80,19 @@ def test_the_names_of_rows_stay_in_sight(page):
 
 
 def test_reference_page(page):
-    page.goto("average.html#mid.forward")
+    page.goto("averaging/wrapper.html#mid.forward")
     entry = page.locator("[id='mid.forward']")
     box = entry.bounding_box()
     assert 0 <= box["y"] < 900
     assert "probabilities (images, classes), float32" in entry.inner_text()
     entry.get_by_role("link", name="named_pictures").click()
-    assert page.url.endswith("average.html#named_pictures")
+    assert page.url.endswith("averaging/wrapper.html#named_pictures")
 
 
 def test_search_typed_and_clicked(page):
     page.goto("index.html")
     page.get_by_placeholder("Search").fill("offset_count")
-    found = page.locator("a[href*='geometry.html#offset_count']").filter(visible=True).first
+    found = page.locator("a[href*='crops/geometry.html#offset_count']").filter(visible=True).first
     found.click()
     page.wait_for_url("**/geometry.html#offset_count*")
     assert page.locator("#offset_count h3").is_visible()
@@ -100,11 +100,11 @@ def test_search_typed_and_clicked(page):
 
 def test_dark_and_back(page):
     ground = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
-    page.goto("geometry.html")
+    page.goto("crops/geometry.html")
     assert min(page.evaluate(ground)) > 200
     page.locator(".quarto-color-scheme-toggle").first.click()
     assert max(page.evaluate(ground)) < 80
-    page.goto("stats.html")
+    page.goto("analysis/stats.html")
     assert max(page.evaluate(ground)) < 80
 
 
@@ -118,7 +118,7 @@ def test_every_page_fits_a_phone(page, site, width):
 
 def test_the_menu_opens_on_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 800})
-    page.goto("crops.html")
+    page.goto("crops/boxes.html")
     assert not page.locator("#quarto-sidebar").get_by_role("link", name="Recipes").is_visible()
     page.locator(".quarto-btn-toggle").first.click()
     page.locator("#quarto-sidebar").get_by_role("link", name="Recipes").click()

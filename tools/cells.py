@@ -3,18 +3,22 @@
 A notebook begins with a title and one line of promise. An exported cell has at most 40 lines, a module fewer than 300;
 parameters with their comments (documentation, a line each) and the export's own marks are not counted.
 Imports stand in cells of their own. What is shown is there: saved outputs, no errors, no paths of a machine.
-No two notebooks have one number, and a module imports only modules of lower numbers.
+No two notebooks of a folder have one number. A folder of modules imports only folders to its left in `LAYERS`, and no
+modules import each other in a circle.
 """
 
 import ast
 import json
 import re
 import sys
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from reference import Module
+from reference import Module, module_files
 
 ROOT = Path(__file__).resolve().parent.parent
+LAYERS = ("errors", "crops", "data", "networks", "averaging", "evaluation", "analysis", "deployment", "benchmark", "paper", "cli", "__main__")
 CELL_LINES, MODULE_LINES = 40, 300
 MODULES_OF_THEIR_OWN_SIZE = {"_modidx.py": 1000}
 UNRUN = ("notest", "slow", "gpu", "hide", "export")
@@ -73,28 +77,46 @@ def measure_module(path: Path) -> list[str]:
     return [f"{length} lines, expected fewer than {most}"] if length >= most else []
 
 
-def out_of_order(chapters: dict[str, tuple[str, set[str]]]) -> list[str]:
-    "Modules (each with its notebook and what it imports) that import from notebooks to their right, and numbers given twice."
-    notebooks = {module: notebook for module, (notebook, _) in chapters.items()}
-    found = [f"nbs/{notebook}: imports {notebooks[name]}, which comes after it" for notebook, imported in chapters.values()
-             for name in sorted(imported) if notebooks.get(name, "") > notebook]
-    numbers = [notebook[:2] for notebook in notebooks.values()]
-    return found + [f"nbs/{notebook}: its number is another's too" for notebook in notebooks.values() if numbers.count(notebook[:2]) > 1]
+def against_layers(imports: dict[str, set[str]]) -> list[str]:
+    "Modules, each with the modules it imports, that import from a folder to the right of their own."
+    def layer(module: str) -> int:
+        return LAYERS.index(module.split(".")[0])
+
+    strange = [f"{name}: its folder is none of {', '.join(LAYERS)}" for name in imports if name.split(".")[0] not in LAYERS]
+    return strange or [f"{name}: imports {other}, which lies above it" for name, others in imports.items() for other in sorted(others)
+                       if other in imports and layer(other) > layer(name)]
 
 
-def read_chapters(modules: list[Path]) -> dict[str, tuple[str, set[str]]]:
-    "Each generated module's notebook and the modules it imports."
-    found = {path: re.search(r"File to edit: \.\./nbs/(\S+\.ipynb)", path.read_text(encoding="utf-8")) for path in modules}
-    return {path.stem: (match[1], {origin for origin, _ in Module(path).imports.values()}) for path, match in found.items() if match}
+def circles(imports: dict[str, set[str]]) -> list[str]:
+    "Modules that import each other, directly or through others."
+    try:
+        list(TopologicalSorter(imports).static_order())
+    except CycleError as error:
+        return [f"{' imports '.join(reversed(error.args[1]))}: a circle"]
+    return []
+
+
+def numbered_twice(notebooks: list[str]) -> list[str]:
+    "Notebooks, relative to nbs, that have one number in one folder."
+    places = Counter(re.sub(r"(\d+)_[^/]*$", r"\1", name) for name in notebooks if re.search(r"(^|/)\d+_[^/]*$", name))
+    return [f"nbs/{name}: its number is another's too" for name in notebooks if places[re.sub(r"(\d+)_[^/]*$", r"\1", name)] > 1]
+
+
+def read_imports(package: Path) -> dict[str, set[str]]:
+    "Each module of a package, and the modules of it that it imports."
+    modules = [Module(path, package) for path in module_files(package)]
+    return {module.name: {origin for origin, _ in module.imports.values()} for module in modules}
 
 
 def measure(root: Path) -> list[str]:
     "Everything outside the bounds, each with its file."
     notebooks = [path for path in sorted((root / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
     found = [f"{path.relative_to(root)}: {text}" for path in notebooks for text in measure_notebook(path)]
-    modules = sorted((root / "mid_nbdev").glob("*.py"))
-    found += [f"{path.relative_to(root)}: {text}" for path in modules for text in measure_module(path)]
-    return found + out_of_order(read_chapters(modules))
+    package = root / "mid_nbdev"
+    found += [f"{path.relative_to(root)}: {text}" for path in sorted(package.rglob("*.py")) for text in measure_module(path)]
+    imports = read_imports(package)
+    found += numbered_twice([path.relative_to(root / "nbs").as_posix() for path in notebooks])
+    return found + against_layers(imports) + circles(imports)
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ class Book:
             return []
         begins = re.compile(r"^(?:def |class |async def )?(\w+)", re.MULTILINE)
         defined = [entry for entry in self.entries.get(module, []) if entry.name in begins.findall(cell["source"])]
-        address = f"{self.source}/{self.settings['lib_path']}/{module}.py"
+        address = f"{self.source}/{self.settings['lib_path']}/{module.replace('.', '/')}.py"
         made = [text_cell(f"{cell['id']}-{e.anchor}", self.linked(markdown(e, address), path)) for e in defined]
         code = re.sub(r"^#\|.*\n", "", cell["source"], flags=re.MULTILINE)
         return made if re.fullmatch(r"((from \S+ )?import .*\n?|\s*\n)*", code) else [*made, folded({**cell, "source": code})]

@@ -14,7 +14,7 @@ import nbformat
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parent.parent
-GENERATED = ("README.md", "mid_nbdev/*.py", "nbs/**/*.ipynb")
+GENERATED = ("README.md", "mid_nbdev/**/*.py", "nbs/**/*.ipynb")
 
 
 def write_readme(root: Path) -> None:
@@ -46,7 +46,7 @@ def stale(root: Path) -> list[str]:
         left_out = shutil.ignore_patterns(".git", "*.egg-info", "__pycache__", ".*_cache", ".ipynb_checkpoints", "runs")
         shutil.copytree(root, copy, symlinks=True, ignore=left_out)
         (copy / "README.md").unlink()
-        for module in (copy / "mid_nbdev").glob("*.py"):
+        for module in (copy / "mid_nbdev").rglob("*.py"):
             if module.name != "__init__.py":
                 module.unlink()
         generate(copy)

@@ -18,7 +18,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 class Entry:
     "One public name, or a method of one."
 
-    module: str  # its module, without the package
+    module: str  # its module without the package, as "crops.boxes"
     name: str  # as "average" or "MID.forward"
     line: int  # where it begins in its module
     signature: str  # Python
@@ -39,20 +39,36 @@ class Entry:
         return [self, *self.methods]
 
 
+def module_files(package: Path) -> list[Path]:
+    "Files of a package's modules, in all its folders; those that only open a folder or index the package are none."
+    return [path for path in sorted(package.rglob("*.py")) if path.name not in ("__init__.py", "_modidx.py")]
+
+
+def module_name(path: Path, package: Path) -> str:
+    "A module's name without the package, as crops.boxes."
+    return ".".join(path.relative_to(package).with_suffix("").parts)
+
+
 class Module:
     "A module's source, with the comment of each line."
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, package: Path):
         text = path.read_text(encoding="utf-8")
-        self.name, self.text, self.tree = path.stem, text, ast.parse(text)
+        self.name, self.text, self.tree = module_name(path, package), text, ast.parse(text)
         tokens = tokenize.generate_tokens(io.StringIO(text).readline)
         self.notes = {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
         self.public: list[str] = next((ast.literal_eval(n.value) for n in self.tree.body if self.assigns(n) == "__all__"), [])
         self.imports: dict[str, tuple[str, str]] = {}
         for node in ast.walk(self.tree):
-            if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("mid_nbdev.")):
-                origin = (node.module or "").removeprefix("mid_nbdev.")
-                self.imports |= {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
+            if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith(f"{package.name}.")):
+                self.imports |= {alias.asname or alias.name: (self.origin(node, package.name), alias.name) for alias in node.names}
+
+    def origin(self, node: ast.ImportFrom, package: str) -> str:
+        "The module that an import from this package names, without the package: a relative one counts from the module's folder."
+        if not node.level:
+            return (node.module or "").removeprefix(f"{package}.")
+        above = self.name.split(".")[: -node.level]
+        return ".".join([*above, *((node.module or "").split(".") if node.module else [])])
 
     @staticmethod
     def assigns(node: ast.AST) -> str:
@@ -207,7 +223,7 @@ def take_private(entry: Entry, private: dict[str, tuple[list[str], set[str]]]) -
 
 def entries(package: Path) -> dict[str, list[Entry]]:
     "Entries of every module of a package, with the errors that come from what each calls."
-    modules = [Module(path) for path in sorted(package.glob("*.py")) if path.name not in ("__init__.py", "_modidx.py")]
+    modules = [Module(path, package) for path in module_files(package)]
     found = {module.name: module.entries() for module in modules}
     everything = {(e.module, e.name): e for listed in found.values() for top in listed for e in top.everything()}
     imports = {module.name: module.imports for module in modules}

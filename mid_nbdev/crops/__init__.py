@@ -1,0 +1,1 @@
+"Where crops lie: sizes and offsets, boxes, recipes."

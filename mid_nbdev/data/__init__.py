@@ -1,0 +1,1 @@
+"What is read: files, labelled images, archives and datasets, shards of a corpus."

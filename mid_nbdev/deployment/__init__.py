@@ -1,0 +1,1 @@
+"Where it goes: exported graphs, other people's code."

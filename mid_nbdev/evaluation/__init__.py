@@ -1,0 +1,1 @@
+"The loop over labelled images, its run folder, its ranks, its verification; corpora."
