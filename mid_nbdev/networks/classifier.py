@@ -140,13 +140,22 @@ class Classifier(nn.Module):
         "Stay in evaluation mode: a classifier here is never trained."
         return super().train(False)
 
+    @property
+    def device(self) -> torch.device:
+        "Where the parameters are."
+        return next(self.parameters()).device
+
+    def require_features(self) -> None:
+        "Raise `InputError` if the network cannot be split into features and head."
+        if self.split_error:
+            raise InputError(f"{self.name} has no feature level: {self.split_error}; use @logit or @softmax")
+
     def features(
         self,
         crops: torch.Tensor, # normalised crops (n, 3, crop, crop)
     ) -> torch.Tensor: # feature vectors (n, feature_size)
         "Deep features f_e (equation 1), after pooling. Raises `InputError` if the network cannot be split."
-        if self.split_error:
-            raise InputError(f"{self.name} has no feature level: {self.split_error}; use @logit or @softmax")
+        self.require_features()
         return self.body(crops).flatten(1)
 
     def forward(
