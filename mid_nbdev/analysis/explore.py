@@ -23,14 +23,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..averaging.wrapper import as_list
-from ..errors import InputError
-from ..data.images import ImageSource
-from ..networks.classifier import Classifier
-from ..crops.boxes import RANDOM_KINDS
 from .plots import COLORS, LEVEL_MARKERS, draw_boxes
-from ..averaging.wrapper import crop_outputs
+from ..averaging.wrapper import as_list, crop_outputs
+from ..crops.boxes import RANDOM_KINDS
 from ..crops.recipes import LEVELS, Plan, Recipe, make_plan, parse_recipe
+from ..data.images import ImageSource
+from ..errors import InputError
+from ..networks.classifier import Classifier
 
 # %% ../../nbs/analysis/03_explore.ipynb #c79335aa
 def growing_recipes(

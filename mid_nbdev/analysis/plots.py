@@ -23,8 +23,8 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from ..averaging.wrapper import as_pil, crop_outputs
 from ..crops.boxes import resize
-from ..networks.classifier import Classifier
 from ..crops.recipes import Plan, make_plan
+from ..networks.classifier import Classifier
 
 # %% ../../nbs/analysis/02_plots.ipynb #a5c23511
 COLORS = {"CC": "#D55E00", "FC": "#0072B2", "MFC": "#56B4E9", "RC": "#009E73", "MRC": "#CC79A7", "QRC": "#E69F00", "MQRC": "#000000"} # a kind of crop's colour, from Okabe and Ito's palette, which colour-blind readers tell apart

@@ -17,13 +17,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..data.files import printable
-from ..errors import InputError
-from ..data.images import ImageSource, imagenet_names
 from .plots import COLORS, corrected_images
-from ..data.files import write_whole
-from ..evaluation.runs import Run
 from .stats import describe, gain_interval, readable, report
+from ..data.files import printable, write_whole
+from ..data.images import ImageSource, imagenet_names
+from ..errors import InputError
+from ..evaluation.runs import Run
 
 # %% ../../nbs/analysis/01_results.ipynb #0bfcaa55
 def timm_results(

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from ..crops.boxes import cut_many
-from ..networks.engines import Engine
+from ..crops.recipes import Policy
 from ..errors import InputError
 from ..networks.classifier import Classifier
-from ..crops.recipes import Policy
+from ..networks.engines import Engine
 
 # %% ../../nbs/averaging/01_adaptive.ipynb #525924fa
 class Stopped(NamedTuple):

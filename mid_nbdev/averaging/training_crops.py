@@ -21,11 +21,11 @@ from torchvision.transforms import functional as transforms
 
 from .wrapper import average, forward_crops, named_pictures
 from ..crops.boxes import INTERPOLATIONS
-from ..networks.engines import Engine, TorchEngine, make_engine
+from ..crops.recipes import make_plan
 from ..errors import InputError
 from ..networks.classifier import Classifier
+from ..networks.engines import Engine, TorchEngine, make_engine
 from ..networks.models import load_classifier
-from ..crops.recipes import make_plan
 
 # %% ../../nbs/averaging/04_training_crops.ipynb #f49bf7e6
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from torch import nn
 
 from .adaptive import average_until_sure, fit_policy
 from ..crops.boxes import cut, cut_many, resize
-from ..networks.engines import Engine, TorchEngine, make_engine
+from ..crops.recipes import Plan, Policy, Recipe, make_plan, parse_recipe
 from ..errors import InputError
 from ..networks.classifier import Classifier
+from ..networks.engines import Engine, TorchEngine, make_engine
 from ..networks.models import load_classifier
-from ..crops.recipes import Plan, Policy, Recipe, make_plan, parse_recipe
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #a06f5e10
 CUT_TOGETHER = 64 # crops cut in one gather, at least

@@ -27,19 +27,19 @@ from matplotlib.figure import Figure
 from PIL import Image
 from tqdm.auto import tqdm
 
-from . import peers
-from ..averaging.wrapper import average, fixed_batches, forward_crops
-from ..networks.choose import crop_rate, load_engine
-from ..crops.boxes import resize
-from ..networks.engines import CUDA_SIZES, DTYPES, check_engine, usable_cores
-from ..evaluation.evaluate import evaluate_parts, fit_to_source, images_per_part, make_part, split_parts
-from ..errors import InputError
-from ..data.images import crop_key, decode, image_shapes
-from .peers import Task, Timed
 from ..analysis.plots import COLORS
+from ..averaging.wrapper import average, fixed_batches, forward_crops
+from . import peers
+from .peers import Task, Timed
+from ..crops.boxes import resize
 from ..crops.recipes import Recipe, make_plan
 from ..data.files import write_whole
+from ..data.images import crop_key, decode, image_shapes
+from ..errors import InputError
+from ..evaluation.evaluate import evaluate_parts, fit_to_source, images_per_part, make_part, split_parts
 from ..evaluation.runs import part_bytes
+from ..networks.choose import crop_rate, load_engine
+from ..networks.engines import CUDA_SIZES, DTYPES, check_engine, usable_cores
 
 # %% ../../nbs/benchmark/01_bench.ipynb #7eb01325
 def _with_peak(function, *args) -> tuple[Any, dict[str, float]]:

@@ -18,12 +18,12 @@ from torchvision.transforms import Compose, Lambda, Resize, TenCrop
 from torchvision.transforms import functional as transforms
 
 from ..crops.boxes import INTERPOLATIONS
-from ..networks.engines import DTYPES, pick_device, set_precision, usable_cores
-from ..data.images import ImageSource, crop_key, demo_source, open_source
-from ..data.files import package_folder
-from ..networks.classifier import Classifier
-from ..networks.models import load_classifier
 from ..crops.recipes import Plan, make_plan
+from ..data.files import package_folder
+from ..data.images import ImageSource, crop_key, demo_source, open_source
+from ..networks.classifier import Classifier
+from ..networks.engines import DTYPES, pick_device, set_precision, usable_cores
+from ..networks.models import load_classifier
 
 # %% ../../nbs/benchmark/00_peers.ipynb #6ce12c22
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def row_by_row(
         slices = [slice(n, n + 1) for n in range(len(one.crops))] if by_augmentation else [slice(None)]
         logits = torch.cat([_pass(task, classifier, source, one, numbers, workers, batch) for numbers in slices], 1)
         weights = torch.from_numpy(one.weights(recipe.level))
-        rows.append((weights @ logits.softmax(-1) if recipe.level == "softmax" else (weights @ logits).softmax(-1)))
+        rows.append(weights @ logits.softmax(-1) if recipe.level == "softmax" else (weights @ logits).softmax(-1))
         crops += len(source) * len(one.crops)
     return Timed(torch.cat(rows, 1).numpy(), time.perf_counter() - start, crops)
 

@@ -25,11 +25,11 @@ def demo(
     "See what averaging crops does, on 20 photographs, in about a minute."
     from PIL import Image
 
-    from mid_nbdev.data.images import demo_source, imagenet_names
-    from mid_nbdev.networks.models import load_classifier
     from mid_nbdev.analysis.plots import corrected_images, plot_gains, plot_opinions, use_style
-    from mid_nbdev.evaluation.runs import evaluate_run
     from mid_nbdev.analysis.stats import report
+    from mid_nbdev.data.images import demo_source, imagenet_names
+    from mid_nbdev.evaluation.runs import evaluate_run
+    from mid_nbdev.networks.models import load_classifier
 
     classifier, source = load_classifier("efficientnet_lite0"), demo_source()
     run = evaluate_run(classifier, source, "demo", out / "run")
@@ -70,8 +70,8 @@ def _labelled(classifier, data, labels, class_names, classes, tell) -> tuple[Any
     "The labelled images, and what the classes are called."
     import numpy as np
 
-    from mid_nbdev.networks.models import read_classes
     from mid_nbdev.data.sources import find_source, names_of_classes, read_class_names, unlabelled
+    from mid_nbdev.networks.models import read_classes
 
     names = read_class_names(class_names, classifier.num_classes) if class_names else []
     source = find_source(data, labels, classifier.num_classes, names)
@@ -114,14 +114,14 @@ def evaluate(
     "Evaluate recipes on labelled images in one pass; an interrupted run goes on with the same command, and several processes share it."
     if keep not in (None, "crops"): raise InputError(f"--keep {keep!r}: expected crops")
     given: dict[str, Any] = {"resize_to": resize, "crop": crop, "interpolation": interpolation, "mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std")}
-    from mid_nbdev.evaluation.evaluate import fit_to_source
-    from mid_nbdev.data.files import Limits
-    from mid_nbdev.networks.models import load_classifier, read_classes, restrict
-    from mid_nbdev.evaluation.claims import find_rank
-    from mid_nbdev.crops.recipes import make_plan
     from mid_nbdev.analysis.results import keep_class_names
+    from mid_nbdev.crops.recipes import make_plan
+    from mid_nbdev.data.files import Limits
+    from mid_nbdev.evaluation.claims import find_rank
+    from mid_nbdev.evaluation.evaluate import fit_to_source
     from mid_nbdev.evaluation.runs import evaluate_run
     from mid_nbdev.evaluation.verify import make_origin
+    from mid_nbdev.networks.models import load_classifier, read_classes, restrict
 
     fitted = budget is not None or agreement is not None
     if fitted and recipes.strip().lower() != "auto": raise InputError("--budget and --agreement are for --recipes auto")
@@ -171,10 +171,10 @@ def _show(
     "Print or write the statistics of runs."
     import pandas as pd
 
-    from mid_nbdev.crops.recipes import parse_recipe
     from mid_nbdev.analysis.results import latex, table_text, timm_results
-    from mid_nbdev.data.files import write_whole
     from mid_nbdev.analysis.stats import readable
+    from mid_nbdev.crops.recipes import parse_recipe
+    from mid_nbdev.data.files import write_whole
 
     tables, ending = [], out.suffix.lower() if out else FORMATS[format]
     for run in runs:
@@ -227,9 +227,9 @@ def _show_images(
     "Print accuracies class by class, and write the images whose answer changed."
     import matplotlib.pyplot as plt
 
-    from mid_nbdev.crops.recipes import parse_recipe
     from mid_nbdev.analysis.results import CLASS_HEADINGS, changed_images, kept_class_names, plot_changed, table_text
     from mid_nbdev.analysis.results import per_class as class_table
+    from mid_nbdev.crops.recipes import parse_recipe
     from mid_nbdev.data.files import write_whole
     from mid_nbdev.data.sources import find_source
     from mid_nbdev.evaluation.verify import read_origin
@@ -264,11 +264,11 @@ def verify(
 ) -> None:
     "Check a run: checksums, counts, and some of its rows computed again."
     if images < 0: raise InputError(f"--images {images}: expected 0 or more")
-    from mid_nbdev.networks.models import load_classifier, read_classes, restrict
     from mid_nbdev.analysis.results import kept_class_names
-    from mid_nbdev.evaluation.runs import Run
     from mid_nbdev.data.sources import find_source
+    from mid_nbdev.evaluation.runs import Run
     from mid_nbdev.evaluation.verify import read_origin, verify_run
+    from mid_nbdev.networks.models import load_classifier, read_classes, restrict
 
     opened, origin = Run.open(run), read_origin(run)
     classifier = source = None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from .app import say, command
+from .app import command, say
 from ..errors import InputError
 
 # %% ../../nbs/cli/04_export.ipynb #f374afc0
@@ -53,9 +53,9 @@ def export(
     "Write a network and a recipe as one graph: a uint8 image of any height and width in, probabilities out."
     if out.suffix not in (".onnx", ".pt2"): raise InputError(f"--out {out}: expected a file that ends in .onnx or .pt2")
     from mid_nbdev.averaging.wrapper import MID
+    from mid_nbdev.data.sources import names_of_classes, read_class_names
     from mid_nbdev.deployment.export import TOLERANCE, check_graph, export_graph
     from mid_nbdev.networks.models import load_classifier
-    from mid_nbdev.data.sources import names_of_classes, read_class_names
 
     wrapper = MID(load_classifier(model if num_classes is None else f"{model},num_classes={num_classes}", checkpoint), recipe, seed)
     classes = wrapper.classifier.num_classes

@@ -20,7 +20,7 @@ import typer
 from packaging.requirements import Requirement
 
 from .. import __version__
-from .app import print_table, say, app, command
+from .app import app, command, print_table, say
 from ..errors import InputError
 
 # %% ../../nbs/cli/05_machine.ipynb #ee090061
@@ -180,10 +180,10 @@ def bench(
     if images < 1 or rounds < 1: raise InputError(f"--images {images}, --rounds {rounds}: expected 1 or more")
     import pandas as pd
 
-    from mid_nbdev.benchmark.bench import long_table, plot_benchmark, processor
-    from mid_nbdev.networks.engines import DTYPES, check_engine
-    from mid_nbdev.benchmark.peers import Task
     from mid_nbdev.analysis.plots import use_style
+    from mid_nbdev.benchmark.bench import long_table, plot_benchmark, processor
+    from mid_nbdev.benchmark.peers import Task
+    from mid_nbdev.networks.engines import DTYPES, check_engine
 
     task = Task(model, "5FC+5MFC,20RC@feature", str(data or ""), str(labels or ""), images, str(checkpoint or ""), device or "", dtype)
     if engine != "auto" or dtype not in DTYPES: check_engine(engine, dtype, task.where)

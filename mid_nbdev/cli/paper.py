@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from .app import FORMATS, print_table, say, command
+from .app import FORMATS, command, print_table, say
 from ..errors import InputError
 
 # %% ../../nbs/cli/03_paper.ipynb #b55c75fe
@@ -48,8 +48,8 @@ def table(
     format: str = "table", # table, csv, json or markdown
 ) -> None:
     "Print a table of the paper in its layout: published figures, and measured ones where there is a run."
-    from mid_nbdev.paper.tables import find_runs, table_cells, table_text
     from mid_nbdev.analysis.stats import report
+    from mid_nbdev.paper.tables import find_runs, table_cells, table_text
 
     if runs is not None and not runs.is_dir(): raise InputError(f"runs {runs}: no such folder")
     found = find_runs(runs) if runs else {}
@@ -93,9 +93,9 @@ def reproduce(
     "Run what is missing of a table of the paper, a network after the other; an interrupted run goes on with the same command."
     from dataclasses import replace
 
+    from mid_nbdev.crops.recipes import make_plan
     from mid_nbdev.data.images import open_source
     from mid_nbdev.paper.tables import reproduce_table, table_networks
-    from mid_nbdev.crops.recipes import make_plan
 
     names, plan = table_networks(number), make_plan(f"table_{number}")
     if networks is not None:

@@ -71,11 +71,11 @@ def predict(
     if runner == "ray": return _predict_corpus(images, out, model, recipe, checkpoint=checkpoint, top=top, forward=forward or "eager", limits=limits)
     import pandas as pd
 
-    from mid_nbdev.averaging.wrapper import MID
-    from mid_nbdev.networks.models import load_classifier
     from mid_nbdev.analysis.results import table_text
+    from mid_nbdev.averaging.wrapper import MID
     from mid_nbdev.data.files import write_whole
     from mid_nbdev.data.sources import names_of_classes, read_class_names
+    from mid_nbdev.networks.models import load_classifier
 
     if out is not None: table_text(pd.DataFrame(), Path(out).suffix.lower()) # an ending that is not known is refused now
     if out is not None and not Path(out).resolve().parent.is_dir(): raise InputError(f"--out {out}: there is no folder {Path(out).parent}; make it first")

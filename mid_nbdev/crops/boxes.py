@@ -65,7 +65,7 @@ def _halton(
     count: int, # how many pairs
 ) -> np.ndarray: # uint64 of shape (count, 2), on 0 .. 2**32 - 1
     "The Halton sequence in bases 2 and 3."
-    from scipy.stats.qmc import Halton # most runs draw none, and its import takes as long as half of torch's
+    from scipy.stats.qmc import Halton  # most runs draw none, and its import takes as long as half of torch's
     return (Halton(2, scramble=False).random(count) * 2.0**32).astype(np.uint64)
 
 def random_boxes(

@@ -29,10 +29,9 @@ from PIL import Image, UnidentifiedImageError
 from timm.data import ImageNetInfo
 
 from ..crops.boxes import resize
-from .files import Limits, file_size, image_files, readable_formats, require_file
 from ..crops.geometry import resized_size
+from .files import Limits, file_size, image_files, package_folder, readable_formats, require_file
 from ..errors import InputError
-from .files import package_folder
 
 # %% ../../nbs/data/01_images.ipynb #d423435a
 class Archive(Protocol):

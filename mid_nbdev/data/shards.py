@@ -20,9 +20,9 @@ from fsspec.implementations.local import LocalFileSystem
 from timm.data.readers.img_extensions import get_img_extensions
 
 from .files import Limits, file_size, find_files, open_parquet, printable, require_file
-from ..errors import InputError
 from .images import decode, failure_reason
 from .sources import IMAGE_COLUMNS, KEY_COLUMNS, image_bytes
+from ..errors import InputError
 
 # %% ../../nbs/data/03_shards.ipynb #31099a8c
 IMAGES_PER_SHARD = 1000 # of loose image files

@@ -25,10 +25,9 @@ import numpy as np
 import pyarrow as pa
 from timm.data.readers.img_extensions import get_img_extensions
 
-from .files import file_size, image_files, open_parquet, require_file
-from ..errors import InputError
+from .files import file_size, image_files, open_parquet, package_folder, require_file
 from .images import Archive, ImageSource, class_numbers, imagenet_names, open_source, read_labels
-from .files import package_folder
+from ..errors import InputError
 
 # %% ../../nbs/data/02_sources.ipynb #610ff1b4
 class TarArchive:

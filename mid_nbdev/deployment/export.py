@@ -25,8 +25,8 @@ from torch import nn
 
 from ..averaging.wrapper import MID, as_pil
 from ..crops.boxes import RANDOM_KINDS, random_boxes, resize
-from ..errors import InputError
 from ..crops.recipes import Plan
+from ..errors import InputError
 
 # %% ../../nbs/deployment/00_export.ipynb #1cd46bda
 WEIGHT_BITS = 22 # of the fraction of a resampling weight, as Pillow rounds it

@@ -28,14 +28,13 @@ from fsspec.core import url_to_fs
 from tqdm.auto import tqdm
 
 from ..averaging.wrapper import MID
-from ..networks.engines import check_engine
-from ..data.files import Limits, open_parquet, printable
-from ..errors import InputError
-from ..networks.classifier import Classifier
-from ..networks.models import load_classifier, weights_hash
-from ..data.files import write_whole
-from .runs import manifest_differences
+from ..data.files import Limits, open_parquet, printable, write_whole
 from ..data.shards import Shard, decoded_pieces, list_shards, read_shard
+from ..errors import InputError
+from .runs import manifest_differences
+from ..networks.classifier import Classifier
+from ..networks.engines import check_engine
+from ..networks.models import load_classifier, weights_hash
 
 # %% ../../nbs/evaluation/05_corpus.ipynb #98ea44c6
 _SCHEMA = pa.schema([("key", pa.string()), ("prediction", pa.int32()), ("confidence", pa.float32()), ("classes", pa.list_(pa.int32())),

@@ -22,13 +22,13 @@ from tqdm.auto import tqdm
 
 from ..averaging.adaptive import average_until_sure, fit_policy
 from ..averaging.wrapper import CUT_TOGETHER, average, forward_crops, score_crops
-from ..networks.choose import load_engine
-from ..networks.engines import Engine, pick_device, set_precision, usable_cores
-from ..data.files import printable
-from ..errors import InputError
-from ..data.images import ImageSource, crop_key, read_images
-from ..networks.classifier import Classifier
 from ..crops.recipes import Plan, Policy, Recipe, make_plan
+from ..data.files import printable
+from ..data.images import ImageSource, crop_key, read_images
+from ..errors import InputError
+from ..networks.choose import load_engine
+from ..networks.classifier import Classifier
+from ..networks.engines import Engine, pick_device, set_precision, usable_cores
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #534be91a
 def score(

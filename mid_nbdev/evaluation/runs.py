@@ -24,17 +24,16 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from tqdm.auto import tqdm
 
-from ..networks.choose import load_engine
-from ..networks.engines import Engine, pick_device
-from .evaluate import CropLogits, Part, evaluate_parts, images_per_part, refuse_misfits, split_parts
-from ..data.files import open_parquet
-from ..errors import InputError
-from ..data.images import ImageSource
-from ..networks.classifier import Classifier
-from ..networks.models import weights_hash
-from ..data.files import write_whole
-from .claims import Claims, Rank, claim_each, find_rank, remove_leftovers
 from ..crops.recipes import Plan, Recipe, make_plan
+from ..data.files import open_parquet, write_whole
+from ..data.images import ImageSource
+from ..errors import InputError
+from .claims import Claims, Rank, claim_each, find_rank, remove_leftovers
+from .evaluate import CropLogits, Part, evaluate_parts, images_per_part, refuse_misfits, split_parts
+from ..networks.choose import load_engine
+from ..networks.classifier import Classifier
+from ..networks.engines import Engine, pick_device
+from ..networks.models import weights_hash
 
 # %% ../../nbs/evaluation/01_runs.ipynb #315471a0
 def make_manifest(

