@@ -75,7 +75,7 @@ def test_killed_and_resumed_run_has_the_same_files(tmp_path):
     ("timm/mobilenetv2_100,pad_type=same", "timm_mobilenetv2_100_pad_same.safetensors",
      {"interpolation": "bilinear", "mean": (0.5,) * 3, "std": (0.5,) * 3}, 55),
     ("torchvision/squeezenet1_1", "torchvision_squeezenet1_1.safetensors",
-     {"crop": 227, "mean": (123 / 255, 117 / 255, 104 / 255), "std": (1 / 255,) * 3}, 30),
+     {"crop_size": 227, "mean": (123 / 255, 117 / 255, 104 / 255), "std": (1 / 255,) * 3}, 30),
 ])
 def test_weights_sit_where_they_belong(name, checkpoint, settings, at_least):
     classifier = load_classifier(name, checkpoint and WEIGHTS / checkpoint, **settings)

@@ -132,7 +132,7 @@ def _draw_growth(
 # %% ../../nbs/analysis/03_explore.ipynb #ef090c03
 def plot_look(
     seen: Look, # from `look_at`
-    crop: int, # side of a crop, pixels
+    crop_size: int, # side of a crop, pixels
     class_names: Sequence[str] = (), # names of the classes; their numbers if not given
     label: int | None = None, # the true class, if known; the growth is drawn for it, else for the answer
 ) -> Figure: # the figure
@@ -143,7 +143,7 @@ def plot_look(
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.45 * max(2, lines), 2.8])[:, 0]
     photo, grid = upper.subfigures(1, 2, squeeze=False, width_ratios=[4, 6])[0]
     axis = photo.subplots()
-    draw_boxes(axis, seen.resized, seen.plan, seen.boxes, crop)
+    draw_boxes(axis, seen.resized, seen.plan, seen.boxes, crop_size)
     truth = "" if label is None else f" ({'right' if answer == label else f'it is {_short(class_names, label)}'})"
     axis.set_title(f"{seen.plan.recipes[-1]}: {_short(class_names, answer)}{truth}", fontweight="bold", fontsize=9)
     _draw_opinions(grid, seen, class_names, answer)
@@ -192,7 +192,7 @@ class Explorer:
         picture = Image.open(image) if isinstance(image, (str, Path)) else image
         key = name or self.name if isinstance(image, (str, Path)) else None
         seen = look_at(self.classifier, picture, recipe or self.recipe, key, self.seed if seed is None else seed)
-        return plot_look(seen, self.classifier.preprocessing.crop, self.class_names, label)
+        return plot_look(seen, self.classifier.preprocessing.crop_size, self.class_names, label)
 
     def _png(self, name: str, recipe: str, seed: int) -> bytes:
         figure, file = self.figure(name, recipe, seed), io.BytesIO()

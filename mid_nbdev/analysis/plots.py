@@ -42,7 +42,7 @@ def draw_boxes(
     image: torch.Tensor, # resized image, uint8 (height, width, 3)
     plan: Plan, # its crops
     boxes: np.ndarray, # their boxes (crops, 3)
-    crop: int, # side of a crop, pixels
+    crop_size: int, # side of a crop, pixels
 ) -> None:
     "Draw a resized image and the boxes of its crops; the center crop in vermilion and on top."
     axis.imshow(image.cpu())
@@ -50,7 +50,7 @@ def draw_boxes(
     axis.grid(False)
     for (kind, number), (top, left, mirrored) in zip(plan.crops, boxes.tolist()):
         center = (kind, number) == ("FC", 4)
-        axis.add_patch(Rectangle((left - 0.5, top - 0.5), crop, crop, fill=False, edgecolor=COLORS["CC" if center else kind],
+        axis.add_patch(Rectangle((left - 0.5, top - 0.5), crop_size, crop_size, fill=False, edgecolor=COLORS["CC" if center else kind],
                                  linewidth=2.5 if center else 1.2, linestyle="--" if mirrored else "-", zorder=3 if center else 2))
 
 # %% ../../nbs/analysis/02_plots.ipynb #020234a0
@@ -78,7 +78,7 @@ def plot_opinions(
     figure = plt.figure(figsize=(2.9 + 1.2 * columns, max(2.9, 1.4 * lines + 0.2)), layout="constrained")
     photo, grid = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.7, 1.2 * columns])[0]
     axis = photo.subplots()
-    draw_boxes(axis, resized, plan, boxes, classifier.preprocessing.crop)
+    draw_boxes(axis, resized, plan, boxes, classifier.preprocessing.crop_size)
     told = [f"{recipe}: {_opinion(line, class_names)[1]}, {class_names[label].split(',')[0]} {float(line[label]):.0%}"
             if int(line.argmax()) != label else f"{recipe}: {_opinion(line, class_names)[1]} ✓" for recipe, line in zip(plan.recipes, averaged)]
     axis.set_title(class_names[label].split(",")[0], fontweight="bold")
@@ -120,7 +120,7 @@ def plot_boxes(
     for axis, image, key in zip(axes.flat, images, keys):
         resized = resize(as_pil(image), expected.resize_to, expected.interpolation)
         height, width = resized.shape[:2]
-        draw_boxes(axis, resized, plan, plan.boxes(height, width, expected.crop, key, seed), expected.crop)
+        draw_boxes(axis, resized, plan, plan.boxes(height, width, expected.crop_size, key, seed), expected.crop_size)
     return figure
 
 # %% ../../nbs/analysis/02_plots.ipynb #20ec9225
@@ -182,7 +182,7 @@ def save_figure(
 def plot_longer_sides(
     sides: pd.Series, # longer side of every image after resizing, pixels
     resize_to: int = 256, # length of the shorter side, pixels
-    crop: int = 224, # side of the crop, pixels
+    crop_size: int = 224, # side of the crop, pixels
 ) -> Figure: # the figure
     "Frequency of the longer side of resized images; the crop and the paper's marks at 400 and 500 pixels."
     figure, axis = plt.subplots(figsize=(6, 2.8), layout="constrained")
@@ -191,7 +191,7 @@ def plot_longer_sides(
     for limit in (400, 500):
         axis.axvline(limit, color=COLORS["CC"], linewidth=1, linestyle="--")
         axis.text(limit + 3, axis.get_ylim()[1] * 0.95, f"{(sides > limit).mean():.1%} above {limit}", fontsize=8, va="top")
-    axis.set(xlabel=f"longer side after resizing the shorter to {resize_to}, pixels (crop {crop}; the last bar holds all that are longer)",
+    axis.set(xlabel=f"longer side after resizing the shorter to {resize_to}, pixels (crop {crop_size}; the last bar holds all that are longer)",
              ylabel="images", title=f"{len(sides):,} images, {(sides > resize_to).mean():.0%} not square")
     return figure
 

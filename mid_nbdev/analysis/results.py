@@ -34,10 +34,10 @@ def timm_results(
     for recipe, rows in run.rows().groupby("recipe", sort=False):
         found = describe(rows)
         lines.append({"model": run.manifest["network"].partition("/")[2] or run.manifest["network"],
-                      "img_size": expected["crop"], "top1": round(found["top1"], 4), "top1_err": round(100 - found["top1"], 4),
+                      "img_size": expected["crop_size"], "top1": round(found["top1"], 4), "top1_err": round(100 - found["top1"], 4),
                       "top5": round(found["top5"], 4), "top5_err": round(100 - found["top5"], 4),
                       "param_count": round(run.manifest["parameters"] / 1e6, 2) if "parameters" in run.manifest else None,
-                      "crop_pct": round(expected["crop"] / expected["resize_to"], 4),
+                      "crop_pct": round(expected["crop_size"] / expected["resize_to"], 4),
                       "interpolation": expected["interpolation"], "recipe": recipe, "crops": found["crops"]})
     return pd.DataFrame(lines)
 

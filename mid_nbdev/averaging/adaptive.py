@@ -108,7 +108,7 @@ def average_until_sure(
             if not waiting: return
             group = [waiting.popleft() for _ in range(min(engine.batch_size, len(waiting)))]
             on_their_way.append(group)
-            crops = cut_many([one.image for one in group], [one.boxes[one.crops:one.crops + 1] for one in group], classifier.preprocessing.crop)
+            crops = cut_many([one.image for one in group], [one.boxes[one.crops:one.crops + 1] for one in group], classifier.preprocessing.crop_size)
             filling = crops.new_zeros(engine.batch_size - len(crops), *crops.shape[2:], 3).permute(0, 3, 1, 2)
             yield torch.cat([crops, filling]) if len(filling) else crops
     started = True

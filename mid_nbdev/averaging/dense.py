@@ -102,8 +102,8 @@ class DenseMID(nn.Module):
         if windows < 1: raise InputError(f"{windows} windows: expected 1 or more")
         self.classifier = load_classifier(classifier) if isinstance(classifier, str) else classifier
         self.level, self.strip, self.windows = level, strip, windows
-        crop = self.classifier.preprocessing.crop
-        with torch.no_grad(): sizes = [cells.shape[2:] for cells in _pooled_maps(self.classifier, torch.zeros(1, 3, crop, crop, device=next(self.classifier.parameters()).device))]
+        crop_size = self.classifier.preprocessing.crop_size
+        with torch.no_grad(): sizes = [cells.shape[2:] for cells in _pooled_maps(self.classifier, torch.zeros(1, 3, crop_size, crop_size, device=next(self.classifier.parameters()).device))]
         self.window, self.squeezes = sizes[-1], sizes[:-1] if nearby else []
 
     @torch.no_grad()
@@ -120,29 +120,29 @@ class DenseMID(nn.Module):
 # %% ../../nbs/averaging/02_dense.ipynb #c51eb282
 def _ranges(
     image: torch.Tensor, # resized, uint8 (height, width, 3), at least a crop
-    crop: int, # side of a crop, pixels
+    crop_size: int, # side of a crop, pixels
     strip: bool, # only the strip of the center crop along the longer side?
     windows: int, # how many, at most
 ) -> list[tuple[torch.Tensor, int]]: # (window, how many offsets along the longer side it stands for)
     "The parts of an image that the crops of each range of offsets cover."
     longer = int(image.shape[1] >= image.shape[0])
-    if strip: image = image.narrow(1 - longer, center_offset(image.shape[1 - longer], crop), crop)
-    ranges = np.array_split(np.arange(offset_count(image.shape[longer], crop)), windows)
-    return [(image.narrow(longer, int(some[0]), len(some) - 1 + crop), len(some)) for some in ranges if len(some)]
+    if strip: image = image.narrow(1 - longer, center_offset(image.shape[1 - longer], crop_size), crop_size)
+    ranges = np.array_split(np.arange(offset_count(image.shape[longer], crop_size)), windows)
+    return [(image.narrow(longer, int(some[0]), len(some) - 1 + crop_size), len(some)) for some in ranges if len(some)]
 
 def _dense_one(
     wrapper: DenseMID, # the wrapper
     image: torch.Tensor, # resized, uint8 (height, width, 3), on the classifier's device
 ) -> torch.Tensor: # probabilities (classes,)
     "Probabilities of one image."
-    classifier, crop, found = wrapper.classifier, wrapper.classifier.preprocessing.crop, []
-    if min(image.shape[:2]) < crop: raise InputError(f"a resized image of {image.shape[0]}x{image.shape[1]} pixels: dense averaging needs at least a crop of {crop}x{crop}")
-    ranges = _ranges(image, crop, wrapper.strip, wrapper.windows)
+    classifier, crop_size, found = wrapper.classifier, wrapper.classifier.preprocessing.crop_size, []
+    if min(image.shape[:2]) < crop_size: raise InputError(f"a resized image of {image.shape[0]}x{image.shape[1]} pixels: dense averaging needs at least a crop of {crop_size}x{crop_size}")
+    ranges = _ranges(image, crop_size, wrapper.strip, wrapper.windows)
     for part, _ in ranges:
         cells = feature_map(classifier, classifier.preprocessing.normalise(part.permute(2, 0, 1)[None]), wrapper.squeezes)
         if wrapper.level == "softmax": found.append(classifier.head(F.avg_pool2d(cells, tuple(wrapper.window), stride=1).flatten(2)[0].T).softmax(-1).mean(0))
         else:
-            rows, columns = (coverage(count, window, offset_count(length, crop), crop / window).to(cells) for count, window, length in zip(cells.shape[2:], wrapper.window, part.shape))
+            rows, columns = (coverage(count, window, offset_count(length, crop_size), crop_size / window).to(cells) for count, window, length in zip(cells.shape[2:], wrapper.window, part.shape))
             found.append(torch.einsum("bchw,h,w->bc", cells, rows, columns)[0])
     shares = torch.tensor([count for _, count in ranges], device=image.device)
     mixed = (shares / shares.sum()) @ torch.stack(found)

@@ -21,20 +21,20 @@ from ..networks.classifier import Classifier
 from ..networks.models import load_classifier
 
 # %% ../../nbs/averaging/05_one_forward.ipynb #c62f4d87
-def _with_sizes(classifier: Classifier, resize_to: int, crop: int) -> Classifier:
+def _with_sizes(classifier: Classifier, resize_to: int, crop_size: int) -> Classifier:
     "The same weights with other sizes."
     changed = copy.copy(classifier)
-    changed.preprocessing = replace(classifier.preprocessing, resize_to=resize_to, crop=crop)
+    changed.preprocessing = replace(classifier.preprocessing, resize_to=resize_to, crop_size=crop_size)
     return changed
 
 @torch.no_grad()
 def larger_crop(
     classifier: Classifier, # classifier; not changed
-    crop: int | None = None, # side of the new crop, pixels; the length of the resized image's shorter side if not given
+    crop_size: int | None = None, # side of the new crop, pixels; the length of the resized image's shorter side if not given
 ) -> Classifier: # the same weights with another crop
     "A classifier that takes larger crops of the same resized image. Raises `InputError` if the network cannot."
     stated = classifier.preprocessing
-    side = crop or stated.resize_to
+    side = crop_size or stated.resize_to
     larger = _with_sizes(classifier, max(stated.resize_to, side), side)
     try: larger(torch.zeros(1, 3, side, side, device=next(classifier.parameters()).device))
     except Exception as error:
@@ -52,7 +52,7 @@ class Squashed(nn.Module):
     ):
         super().__init__()
         whole = load_classifier(classifier) if isinstance(classifier, str) else classifier
-        self.single = MID(_with_sizes(whole, whole.preprocessing.crop, whole.preprocessing.crop), "CC", engine=engine)
+        self.single = MID(_with_sizes(whole, whole.preprocessing.crop_size, whole.preprocessing.crop_size), "CC", engine=engine)
 
     def forward(
         self,
@@ -61,5 +61,5 @@ class Squashed(nn.Module):
     ) -> torch.Tensor: # probabilities (images, classes), float32
         "Probabilities of the squashed images."
         expected = self.single.classifier.preprocessing
-        size, how = [expected.crop, expected.crop], INTERPOLATIONS[expected.interpolation]
+        size, how = [expected.crop_size, expected.crop_size], INTERPOLATIONS[expected.interpolation]
         return self.single([transforms.resize(as_pil(image), size, how) for image in as_list(images)])

@@ -21,43 +21,43 @@ from ..networks.classifier import Classifier
 def crops_by_shape(
     height: int, # height of the resized image, pixels
     width: int, # width of the resized image, pixels
-    crop: int, # side of the crop, pixels
+    crop_size: int, # side of the crop, pixels
     slope: float = 8.0, # crops for every crop's length that the longer side is longer than a crop, from 0 up
     most: int = 20, # at most so many, at least 1
 ) -> int: # how many crops, at least 1
     "Number of crops as a function of the longer side (paper, Figure 4)."
     if slope < 0 or most < 1: raise InputError(f"slope {slope}, most {most}: expected a slope from 0 up and 1 crop or more")
-    places = offset_count(height, crop) * offset_count(width, crop)
-    return min(most, places, 1 + round(slope * max(max(height, width) - crop, 0) / crop))
+    places = offset_count(height, crop_size) * offset_count(width, crop_size)
+    return min(most, places, 1 + round(slope * max(max(height, width) - crop_size, 0) / crop_size))
 
 # %% ../../nbs/averaging/03_shapes.ipynb #2faf3fad
 def all_boxes(
     height: int, # height of the resized image, pixels
     width: int, # width of the resized image, pixels
-    crop: int, # side of the crop, pixels
+    crop_size: int, # side of the crop, pixels
 ) -> np.ndarray: # boxes (places, 3), row by row
     "Every place that a crop can take, once."
-    tops, lefts = np.mgrid[:offset_count(height, crop), :offset_count(width, crop)]
+    tops, lefts = np.mgrid[:offset_count(height, crop_size), :offset_count(width, crop_size)]
     return make_boxes(tops.ravel(), lefts.ravel())
 
 def shape_boxes(
     height: int, # height of the resized image, pixels
     width: int, # width of the resized image, pixels
-    crop: int, # side of the crop, pixels
+    crop_size: int, # side of the crop, pixels
     key: str, # what names the image
     slope: float = 8.0, # as of `crops_by_shape`
     most: int = 20, # at most so many crops
     seed: int = 0, # seed of the random crops
 ) -> np.ndarray: # boxes (`crops_by_shape`, 3)
     "All places where they are few enough; else the center crop and random crops."
-    count = crops_by_shape(height, width, crop, slope, most)
-    if count == offset_count(height, crop) * offset_count(width, crop): return all_boxes(height, width, crop)
-    return np.concatenate([fixed_boxes(height, width, crop)[4:], random_boxes(height, width, crop, count - 1, key, seed)])
+    count = crops_by_shape(height, width, crop_size, slope, most)
+    if count == offset_count(height, crop_size) * offset_count(width, crop_size): return all_boxes(height, width, crop_size)
+    return np.concatenate([fixed_boxes(height, width, crop_size)[4:], random_boxes(height, width, crop_size, count - 1, key, seed)])
 
 # %% ../../nbs/averaging/03_shapes.ipynb #554e5036
 def fit_slope(
     sizes: Sequence[tuple[int, int]], # (height, width) of resized images, of the kind that will come
-    crop: int, # side of the crop, pixels
+    crop_size: int, # side of the crop, pixels
     budget: float, # crops an image that may be spent, on average, at least 1
     most: int = 20, # at most so many crops for one
 ) -> float: # slope for `crops_by_shape`
@@ -67,7 +67,7 @@ def fit_slope(
     low, high = 0.0, 1000.0
     for _ in range(30):
         middle = (low + high) / 2
-        spent = np.mean([crops_by_shape(height, width, crop, middle, most) for height, width in sizes])
+        spent = np.mean([crops_by_shape(height, width, crop_size, middle, most) for height, width in sizes])
         low, high = (middle, high) if spent <= budget else (low, middle)
     return low
 
@@ -95,7 +95,7 @@ class ShapeMID(MID):
         "Mean softmax scores over each image's crops; how many they were is left in `crops_used`."
         (pictures, named), expected = named_pictures(images, keys), self.classifier.preprocessing
         resized = [resize(picture, expected.resize_to, expected.interpolation).to(self.device) for picture in pictures]
-        boxes = [shape_boxes(image.shape[0], image.shape[1], expected.crop, key, self.slope, self.most, self.seed) for image, key in zip(resized, named)]
+        boxes = [shape_boxes(image.shape[0], image.shape[1], expected.crop_size, key, self.slope, self.most, self.seed) for image, key in zip(resized, named)]
         self.crops_used = torch.tensor([len(own) for own in boxes])
         _, logits = forward_crops(engine_for(self, max(1, min(self.batch_size, int(self.crops_used.sum())))), self.classifier, zip(resized, boxes), False)
         means = [scores.mean(0) for scores in logits.softmax(-1).split(self.crops_used.tolist())]

@@ -99,11 +99,11 @@ def train_boxes(
 def cut_train_crop(
     picture: Image.Image, # mode RGB, at its own size
     box: TrainCrop, # where and how
-    crop: int, # side of the result, pixels
+    crop_size: int, # side of the result, pixels
     interpolation: str = "bilinear", # "bilinear" or "bicubic"
 ) -> Image.Image: # crop x crop
     "One crop as `resized_crop`, mirrored and its colours changed."
-    part = transforms.resized_crop(picture, box.top, box.left, box.height, box.width, [crop, crop], INTERPOLATIONS[interpolation])
+    part = transforms.resized_crop(picture, box.top, box.left, box.height, box.width, [crop_size, crop_size], INTERPOLATIONS[interpolation])
     if box.mirrored: part = transforms.hflip(part)
     changes = (transforms.adjust_brightness, transforms.adjust_contrast, transforms.adjust_saturation, transforms.adjust_hue)
     for number in box.order:
@@ -113,7 +113,7 @@ def cut_train_crop(
 def train_crops(
     picture: Image.Image, # mode RGB, at its own size
     count: int, # how many
-    crop: int, # side of a crop, pixels
+    crop_size: int, # side of a crop, pixels
     key: str, # what names the image
     seed: int = 0, # seed of the whole evaluation
     interpolation: str = "bilinear", # "bilinear" or "bicubic"
@@ -121,8 +121,8 @@ def train_crops(
 ) -> torch.Tensor: # uint8 (count, crop, crop, 3)
     "The crops of one image as in training."
     boxes = train_boxes(picture.height, picture.width, count, key, seed, distribution)
-    parts = [np.array(cut_train_crop(picture, box, crop, interpolation)) for box in boxes]
-    return torch.from_numpy(np.stack(parts)) if parts else torch.empty(0, crop, crop, 3, dtype=torch.uint8)
+    parts = [np.array(cut_train_crop(picture, box, crop_size, interpolation)) for box in boxes]
+    return torch.from_numpy(np.stack(parts)) if parts else torch.empty(0, crop_size, crop_size, 3, dtype=torch.uint8)
 
 # %% ../../nbs/averaging/04_training_crops.ipynb #447f7456
 class TrainCropsMID(nn.Module):
@@ -150,7 +150,7 @@ class TrainCropsMID(nn.Module):
     def crops(self, picture: Image.Image, key: str) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
         "An image's crops, each as an image with one box."
         expected, device = self.classifier.preprocessing, next(self.classifier.parameters()).device
-        for part in train_crops(picture, self.count, expected.crop, key, self.seed, expected.interpolation, self.distribution):
+        for part in train_crops(picture, self.count, expected.crop_size, key, self.seed, expected.interpolation, self.distribution):
             yield part.to(device), np.zeros((1, 3), dtype=np.int64)
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ CUT_TOGETHER = 64 # crops cut in one gather, at least
 
 def fixed_batches(
     images: Iterable[tuple[torch.Tensor, np.ndarray]], # resized images, uint8 (height, width, 3), each with its boxes (n, 3)
-    crop: int, # side of a crop, pixels
+    crop_size: int, # side of a crop, pixels
     batch_size: int, # crops a batch
 ) -> Iterator[tuple[torch.Tensor, int]]: # (batch of exactly `batch_size` crops, how many of them count)
     "Cut the crops of a stream of images into batches of one fixed size."
@@ -38,8 +38,8 @@ def fixed_batches(
     waiting: list[tuple[torch.Tensor, np.ndarray]] = []
 
     def batches():
-        for batch in cut_many(*zip(*waiting), crop).split(batch_size):
-            filling = batch.new_zeros(batch_size - len(batch), crop, crop, 3).permute(0, 3, 1, 2)
+        for batch in cut_many(*zip(*waiting), crop_size).split(batch_size):
+            filling = batch.new_zeros(batch_size - len(batch), crop_size, crop_size, 3).permute(0, 3, 1, 2)
             yield torch.cat([batch, filling]) if len(filling) else batch, len(batch)
         waiting.clear()
     for image, boxes in images:
@@ -61,7 +61,7 @@ def forward_crops(
     counts: list[int] = []
 
     def batches():
-        for batch, count in fixed_batches(images, classifier.preprocessing.crop, engine.batch_size):
+        for batch, count in fixed_batches(images, classifier.preprocessing.crop_size, engine.batch_size):
             counts.append(count)
             yield batch
     features, logits = [torch.empty(0, classifier.feature_size or 0)], [torch.empty(0, classifier.num_classes)]
@@ -155,7 +155,7 @@ def _with_boxes(
     "Images resized, each with the boxes of its crops."
     expected, device = classifier.preprocessing, next(classifier.parameters()).device
     resized = [resize(picture, expected.resize_to, expected.interpolation).to(device) for picture in pictures]
-    return [(image, plan.boxes(image.shape[0], image.shape[1], expected.crop, key, seed)) for image, key in zip(resized, keys)]
+    return [(image, plan.boxes(image.shape[0], image.shape[1], expected.crop_size, key, seed)) for image, key in zip(resized, keys)]
 
 def _average_images(
     engine: Engine, # what computes the outputs
@@ -272,9 +272,9 @@ def crop_outputs(
     picture, expected = as_pil(image), classifier.preprocessing
     resized, name = resize(picture, expected.resize_to, expected.interpolation), image_key(picture) if key is None else key
     height, width = resized.shape[:2]
-    boxes = plan.boxes(height, width, expected.crop, name, seed)
+    boxes = plan.boxes(height, width, expected.crop_size, name, seed)
     on_device = resized.to(next(classifier.parameters()).device)
     with torch.no_grad():
         features, logits = forward_crops(TorchEngine(classifier), classifier, [(on_device, boxes)], bool(plan.rows("feature")))
         averaged = average(plan, features, logits, classifier.head)[0]
-    return resized, boxes, cut(resized, boxes, expected.crop), logits.softmax(-1).cpu(), averaged.cpu()
+    return resized, boxes, cut(resized, boxes, expected.crop_size), logits.softmax(-1).cpu(), averaged.cpu()

@@ -87,7 +87,7 @@ def evaluation_rate(
     "Speed of a full evaluation."
     classifier = task.classifier()
     engine = load_engine(classifier, engine_name, task.dtype, device=task.where)
-    by_itself = lambda: [crop_rate(engine, classifier.preprocessing.crop, task.where, 2)] if compare else []
+    by_itself = lambda: [crop_rate(engine, classifier.preprocessing.crop_size, task.where, 2)] if compare else []
     before, seconds, after = by_itself(), _evaluate(task, classifier, engine), by_itself()
     crops = len(task.source()) * len(make_plan(task.recipes).crops)
     return {"engine": engine.name, "batch_size": engine.batch_size, "crops": crops, "seconds": seconds, "rate": crops / seconds,
@@ -124,7 +124,7 @@ def _ours(
     ready, expected = load_engine(classifier, engine, task.dtype, device=task.where), classifier.preprocessing
     seconds = _evaluate(task, classifier, ready)
     images = [decode(source.file(number), expected.resize_to, expected.interpolation).to(task.where) for number in range(len(source))]
-    boxes = [plan.boxes(image.shape[0], image.shape[1], expected.crop, crop_key(name)) for image, name in zip(images, source.names)]
+    boxes = [plan.boxes(image.shape[0], image.shape[1], expected.crop_size, crop_key(name)) for image, name in zip(images, source.names)]
     with torch.inference_mode(): averaged = average(plan, *forward_crops(ready, classifier, zip(images, boxes), True), classifier.head)
     return Timed(averaged.cpu().numpy(), seconds, len(source) * len(plan.crops))
 
@@ -235,8 +235,8 @@ def limit(
     "Operations of the evaluation against those of the matrix product, in one process."
     from torch.utils.flop_counter import FlopCounterMode
     classifier, side = task.classifier(), 2048 if task.where.type == "cpu" else 8192
-    crop, product = classifier.preprocessing.crop, lambda: matrix_rate(task.where, task.dtype, side)
-    with FlopCounterMode(display=False) as counter, torch.no_grad(): classifier(torch.zeros(1, 3, crop, crop, device=task.where))
+    crop_size, product = classifier.preprocessing.crop_size, lambda: matrix_rate(task.where, task.dtype, side)
+    with FlopCounterMode(display=False) as counter, torch.no_grad(): classifier(torch.zeros(1, 3, crop_size, crop_size, device=task.where))
     before, measured = product(), evaluation_rate(task, engine, False)
     achieved, attainable = measured["rate"] * counter.get_total_flops(), max(before, product())
     return {"engine": measured["engine"], "achieved": achieved, "attainable": attainable, "share": achieved / attainable}
@@ -297,9 +297,9 @@ def profile(
         pictures = timed("decode", lambda: [Image.open(source.file(number)).convert("RGB") for number in range(len(source))])
         images = timed("resize", lambda: [resize(picture, expected.resize_to, expected.interpolation) for picture in pictures])
         images = timed("copy", lambda: [image.to(task.where) for image in images])
-        boxes = timed("draw", lambda: [plan.boxes(image.shape[0], image.shape[1], expected.crop, crop_key(name)) for image, name in zip(images, source.names)])
-        counts = timed("cut", lambda: [count for _, count in fixed_batches(zip(images, boxes), expected.crop, ready.batch_size)])
-        batch = next(fixed_batches(zip(images, boxes), expected.crop, ready.batch_size))[0]
+        boxes = timed("draw", lambda: [plan.boxes(image.shape[0], image.shape[1], expected.crop_size, crop_key(name)) for image, name in zip(images, source.names)])
+        counts = timed("cut", lambda: [count for _, count in fixed_batches(zip(images, boxes), expected.crop_size, ready.batch_size)])
+        batch = next(fixed_batches(zip(images, boxes), expected.crop_size, ready.batch_size))[0]
         outputs = timed("forward", lambda: [torch.cat(kind)[:len(images) * len(plan.crops)] for kind in zip(*ready.outputs([batch] * len(counts)))])
         averaged = timed("average", lambda: average(plan, outputs[0] if len(outputs) == 2 else None, outputs[-1], classifier.head))
         part = timed("rows", lambda: make_part(averaged, list(range(len(source))), {}, source, plan))

@@ -113,7 +113,7 @@ def ten_crop(
 ) -> Timed: # one row
     "torchvision's documented `TenCrop` recipe."
     classifier, source = task.classifier(), task.source()
-    stacked = Compose([_resizer(classifier), TenCrop(classifier.preprocessing.crop), Lambda(lambda crops: torch.stack([_to_input(crop, classifier) for crop in crops]))])
+    stacked = Compose([_resizer(classifier), TenCrop(classifier.preprocessing.crop_size), Lambda(lambda crops: torch.stack([_to_input(crop, classifier) for crop in crops]))])
     answers = []
     start = time.perf_counter()
     for crops in _loader(task, source, lambda picture, number: stacked(picture), max(1, batch // 10), workers):
@@ -131,8 +131,8 @@ def ttach_ten_crop(
     import ttach
 
     classifier, source = task.classifier(), task.source()
-    crop, resize = classifier.preprocessing.crop, _resizer(classifier)
-    model = ttach.ClassificationTTAWrapper(torch.nn.Sequential(classifier, torch.nn.Softmax(-1)), ttach.aliases.ten_crop_transform(crop, crop))
+    crop_size, resize = classifier.preprocessing.crop_size, _resizer(classifier)
+    model = ttach.ClassificationTTAWrapper(torch.nn.Sequential(classifier, torch.nn.Softmax(-1)), ttach.aliases.ten_crop_transform(crop_size, crop_size))
     answers = []
     start = time.perf_counter()
     for image in _loader(task, source, lambda picture, number: _to_input(resize(picture), classifier), 1, workers): answers.append(_forward(task, model, image))
@@ -146,10 +146,10 @@ def _crops_at(
     classifier: Classifier, # whose preprocessing
 ) -> torch.Tensor: # normalised crops (n, 3, crop, crop)
     "Crops by torchvision's functions, one after the other."
-    resized, crop = _resizer(classifier)(picture), classifier.preprocessing.crop
+    resized, crop_size = _resizer(classifier)(picture), classifier.preprocessing.crop_size
     crops = []
     for top, left, mirrored in boxes_of(resized.height, resized.width).tolist():
-        part = transforms.crop(resized, top, left, crop, crop)
+        part = transforms.crop(resized, top, left, crop_size, crop_size)
         crops.append(_to_input(transforms.hflip(part) if mirrored else part, classifier))
     return torch.stack(crops)
 
@@ -163,7 +163,7 @@ def _pass(
     batch: int, # crops a forward pass, about
 ) -> torch.Tensor: # logits (images, crops, classes)
     "One pass over the data."
-    side = classifier.preprocessing.crop
+    side = classifier.preprocessing.crop_size
     def prepare(picture, number):
         return _crops_at(picture, lambda height, width: plan.boxes(height, width, side, crop_key(source.names[number]))[numbers], classifier)
     loader = _loader(task, source, prepare, max(1, batch // len(plan.crops[numbers])), workers)

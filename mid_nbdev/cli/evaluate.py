@@ -113,7 +113,7 @@ def evaluate(
 ) -> None:
     "Evaluate recipes on labelled images in one pass; an interrupted run goes on with the same command, and several processes share it."
     if keep not in (None, "crops"): raise InputError(f"--keep {keep!r}: expected crops")
-    given: dict[str, Any] = {"resize_to": resize, "crop": crop, "interpolation": interpolation, "mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std")}
+    given: dict[str, Any] = {"resize_to": resize, "crop_size": crop, "interpolation": interpolation, "mean": _numbers(mean, "--mean"), "std": _numbers(std, "--std")}
     from mid_nbdev.analysis.results import keep_class_names
     from mid_nbdev.crops.recipes import make_plan
     from mid_nbdev.data.files import Limits
@@ -135,9 +135,9 @@ def evaluate(
     if fitted: plan = make_plan(fit_to_source(classifier, source, budget, agreement, device=device, engine=engine))
     folder = out or Path("runs") / re.sub(r"[^\w.,=-]+", "-", f"{classifier.name}-{source.title or source.root.resolve().name}")
     expected = classifier.preprocessing
-    tell(f"{classifier.name}: resize {expected.resize_to}, crop {expected.crop}, {expected.interpolation}\n{len(source)} images, "
+    tell(f"{classifier.name}: resize {expected.resize_to}, crop {expected.crop_size}, {expected.interpolation}\n{len(source)} images, "
          f"{f'{plan.policy}, ' if plan.policy else ''}{len(plan.recipes)} recipes, {'at most ' if plan.policy else ''}{len(plan.crops)} crops an image: {len(source) * len(plan.crops):,} forwards")
-    if expected.crop > expected.resize_to: tell("note: the crop is larger than the resized image's shorter side; images are padded with black")
+    if expected.crop_size > expected.resize_to: tell("note: the crop is larger than the resized image's shorter side; images are padded with black")
     run = evaluate_run(classifier, source, plan, folder, seed=seed, dtype=dtype, engine=engine, batch_size=batch_size, workers=workers,
                        device=device, keep_crops=keep == "crops", say=tell, rank=rank, origin=make_origin(model, data, labels, checkpoint, classes))
     if rank.number: return

@@ -67,7 +67,7 @@ def _estimate(names: list[str], images: int, crops: int, device: str | None) -> 
 
     classifier, chosen = paper_classifier(names[0], pretrained=False), pick_device(device)
     operations = {name: crop_flops(name) for name in names}
-    rate = operations[names[0]] * crop_rate(make_engine(classifier, device=chosen), classifier.preprocessing.crop, chosen)
+    rate = operations[names[0]] * crop_rate(make_engine(classifier, device=chosen), classifier.preprocessing.crop_size, chosen)
     total = images * crops * sum(operations.values())
     seconds = total / rate
     time = f"{seconds / 3600:,.1f} hours" if seconds > 5400 else f"{seconds / 60:,.0f} minutes" if seconds > 90 else f"{seconds:.0f} seconds"

@@ -33,12 +33,12 @@ def make_boxes(
 def fixed_boxes(
     height: int, # height of the resized image, pixels
     width: int, # width of the resized image, pixels
-    crop: int, # side of the crop, pixels
+    crop_size: int, # side of the crop, pixels
 ) -> np.ndarray: # boxes (5, 3): top left, top right, bottom left, bottom right, center
     "The 5 fixed crops of AlexNet (paper, section I), ordered as `torchvision.transforms.FiveCrop`."
-    bottom, right = offset_count(height, crop) - 1, offset_count(width, crop) - 1
-    return make_boxes([0, 0, bottom, bottom, center_offset(height, crop)],
-                      [0, right, 0, right, center_offset(width, crop)])
+    bottom, right = offset_count(height, crop_size) - 1, offset_count(width, crop_size) - 1
+    return make_boxes([0, 0, bottom, bottom, center_offset(height, crop_size)],
+                      [0, right, 0, right, center_offset(width, crop_size)])
 
 # %% ../../nbs/crops/01_boxes.ipynb #4994fb08
 def mirror(
@@ -71,7 +71,7 @@ def _halton(
 def random_boxes(
     height: int, # height of the resized image, pixels
     width: int, # width of the resized image, pixels
-    crop: int, # side of the crop, pixels
+    crop_size: int, # side of the crop, pixels
     count: int, # how many crops, at least 0
     key: str, # what names the image, as its file name relative to the source
     seed: int = 0, # seed of the whole evaluation
@@ -80,7 +80,7 @@ def random_boxes(
     "Random crops, uniform over all whole-pixel offsets: a pure function of seed, image key and crop number."
     name = f"{kind}\0{seed}\0{key}"
     words = (_halton(count) + _numbers(name, 1)) % np.uint64(2**32) if "Q" in kind else _numbers(name, count)
-    offsets = np.array([offset_count(height, crop), offset_count(width, crop)], dtype=np.uint64)
+    offsets = np.array([offset_count(height, crop_size), offset_count(width, crop_size)], dtype=np.uint64)
     drawn = (words * offsets) >> np.uint64(32)
     return make_boxes(drawn[:, 0], drawn[:, 1], kind.startswith("M"))
 
@@ -104,49 +104,49 @@ def resize(
 # %% ../../nbs/crops/01_boxes.ipynb #7cf01b52
 def _padded(
     image: torch.Tensor, # uint8 (height, width, 3)
-    crop: int, # side of the crop, pixels
+    crop_size: int, # side of the crop, pixels
 ) -> torch.Tensor: # at least as large as the crop
     "An image smaller than the crop is padded with zeros as by `CenterCrop`."
     height, width = image.shape[:2]
-    left, top, right, bottom = crop_padding(height, width, crop)
+    left, top, right, bottom = crop_padding(height, width, crop_size)
     return torch.nn.functional.pad(image, (0, 0, left, right, top, bottom)) if left or top or right or bottom else image
 
 def _first_bytes(
     height: int, # of the image, pixels
     width: int, # of the image, pixels
     boxes: np.ndarray, # boxes (n, 3)
-    crop: int, # side of the crop, pixels
+    crop_size: int, # side of the crop, pixels
 ) -> np.ndarray: # (n, 2): where a crop's first row begins in the image followed by its mirror image, and the step to the next row, bytes
     "Boxes as places in memory. Raises `InputError` for a box that leaves the image."
     tops, lefts, mirrored = boxes.T
-    if len(boxes) and (boxes[:, :2].min() < 0 or tops.max() > height - crop or lefts.max() > width - crop):
-        raise InputError(f"a box leaves the {height}x{width} image: offsets go from 0 to {height - crop}, {width - crop}")
-    pixels = tops * width + np.where(mirrored == 1, height * width + width - crop - lefts, lefts)
+    if len(boxes) and (boxes[:, :2].min() < 0 or tops.max() > height - crop_size or lefts.max() > width - crop_size):
+        raise InputError(f"a box leaves the {height}x{width} image: offsets go from 0 to {height - crop_size}, {width - crop_size}")
+    pixels = tops * width + np.where(mirrored == 1, height * width + width - crop_size - lefts, lefts)
     return np.stack([3 * pixels, np.full_like(pixels, 3 * width)], axis=1)
 
 # %% ../../nbs/crops/01_boxes.ipynb #fe109cc9
 def cut_many(
     images: Sequence[torch.Tensor], # resized images, uint8 of shape (height, width, 3) each, on one device
     boxes: Sequence[np.ndarray], # the boxes of each, (n, 3): top, left, mirrored
-    crop: int, # side of the crop, pixels
+    crop_size: int, # side of the crop, pixels
 ) -> torch.Tensor: # uint8 of shape (all boxes, 3, crop, crop), channels_last, on the images' device
     "Crops of several images, one image after the other. An image smaller than the crop is padded with zeros as by `CenterCrop`."
     memory, places, base = [], [], 0
-    for image, own in zip(map(lambda image: _padded(image, crop), images), boxes):
+    for image, own in zip(map(lambda image: _padded(image, crop_size), images), boxes):
         height, width = image.shape[:2]
-        places.append(_first_bytes(height, width, own, crop) + (base, 0))
+        places.append(_first_bytes(height, width, own, crop_size) + (base, 0))
         pieces = [image, image.flip(1)] if own[:, 2].any() else [image]
         memory += [piece.flatten() for piece in pieces]
         base += len(pieces) * image.numel()
     joined = memory[0] if len(memory) == 1 else torch.cat(memory)
     first, step = torch.from_numpy(np.concatenate(places)).to(joined.device).unbind(1)
-    rows = (first[:, None] + step[:, None] * torch.arange(crop, device=joined.device)).flatten()
-    return joined.unfold(0, 3 * crop, 1).index_select(0, rows).reshape(-1, crop, crop, 3).permute(0, 3, 1, 2)
+    rows = (first[:, None] + step[:, None] * torch.arange(crop_size, device=joined.device)).flatten()
+    return joined.unfold(0, 3 * crop_size, 1).index_select(0, rows).reshape(-1, crop_size, crop_size, 3).permute(0, 3, 1, 2)
 
 def cut(
     image: torch.Tensor, # resized image, uint8 of shape (height, width, 3)
     boxes: np.ndarray, # boxes (n, 3): top, left, mirrored
-    crop: int, # side of the crop, pixels
+    crop_size: int, # side of the crop, pixels
 ) -> torch.Tensor: # uint8 of shape (n, 3, crop, crop), channels_last, on the image's device
     "Crops of one image, as `cut_many`."
-    return cut_many([image], [boxes], crop)
+    return cut_many([image], [boxes], crop_size)

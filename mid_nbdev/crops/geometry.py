@@ -23,25 +23,25 @@ def resized_size(
 # %% ../../nbs/crops/00_geometry.ipynb #bbd4b539
 def offset_count(
     length: int, # length of the image along one axis, pixels
-    crop: int, # length of the crop, pixels
+    crop_size: int, # length of the crop, pixels
 ) -> int: # how many whole-pixel offsets the crop can take along this axis, at least 1
     "Number of places a crop can take along one axis."
-    return max(length - crop, 0) + 1
+    return max(length - crop_size, 0) + 1
 
 # %% ../../nbs/crops/00_geometry.ipynb #72107d2b
 def center_offset(
     length: int, # length of the image along one axis, pixels
-    crop: int, # length of the crop, pixels
+    crop_size: int, # length of the crop, pixels
 ) -> int: # offset of the center crop, pixels
     "Offset of the center crop along one axis, as `torchvision.transforms.CenterCrop` and timm round it."
-    return int(round(max(length - crop, 0) / 2))
+    return int(round(max(length - crop_size, 0) / 2))
 
 # %% ../../nbs/crops/00_geometry.ipynb #92aae88c
 def crop_padding(
     height: int, # image height, pixels
     width: int, # image width, pixels
-    crop: int, # side of the square crop, pixels
+    crop_size: int, # side of the square crop, pixels
 ) -> tuple[int, int, int, int]: # zeros to add at the (left, top, right, bottom), pixels
     "Zero padding that brings an image up to the crop, as `torchvision.transforms.CenterCrop` pads."
-    rows, columns = max(crop - height, 0), max(crop - width, 0)
+    rows, columns = max(crop_size - height, 0), max(crop_size - width, 0)
     return columns // 2, rows // 2, (columns + 1) // 2, (rows + 1) // 2

@@ -181,15 +181,15 @@ class Plan:
         self,
         height: int, # height of the resized image, pixels
         width: int, # width of the resized image, pixels
-        crop: int, # side of the crop, pixels
+        crop_size: int, # side of the crop, pixels
         key: str, # what names the image
         seed: int = 0, # seed of the evaluation
     ) -> np.ndarray: # boxes (crops, 3)
         "The boxes of all crops of the plan for one image; for a policy in the order of drawing, no place twice."
-        fixed = fixed_boxes(height, width, crop)
+        fixed = fixed_boxes(height, width, crop_size)
         if self.policy: return _in_order(fixed)
         most = {kind: 1 + max(number for own, number in self.crops if own == kind) for kind in RANDOM_KINDS if kind in dict(self.crops)}
-        drawn = {kind: random_boxes(height, width, crop, count, key, seed, kind) for kind, count in most.items()}
+        drawn = {kind: random_boxes(height, width, crop_size, count, key, seed, kind) for kind, count in most.items()}
         pool = {"FC": fixed, "MFC": mirror(fixed), **drawn}
         return np.stack([pool[kind][number] for kind, number in self.crops])
 

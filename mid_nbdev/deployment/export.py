@@ -112,12 +112,12 @@ def place_boxes(
     constants: dict[str, torch.Tensor], # from `box_constants`
     height: int, # height of the resized image, pixels
     width: int, # width of the resized image, pixels
-    crop: int, # side of the crop, pixels
+    crop_size: int, # side of the crop, pixels
 ) -> torch.Tensor: # boxes, int64 (crops, 3): top, left, mirrored
     "The boxes that `Plan.boxes` gives, in operations that can be exported."
     offsets: list[Any] = []
     for axis, length in enumerate((height, width)):
-        last = torch.sym_max(length - crop, 0)
+        last = torch.sym_max(length - crop_size, 0)
         middle = last // 2 + (last % 2) * (last // 2 % 2)
         offsets.append(constants["edge"][:, axis] * last + constants["center"] * middle + constants["word"][:, axis] * (last + 1) // 2**32)
     return torch.stack([*offsets, constants["mirrored"]], dim=1)
@@ -126,18 +126,18 @@ def place_boxes(
 def cut_exactly(
     image: torch.Tensor, # uint8 (height, width, 3), resized
     boxes: torch.Tensor, # int64 (n, 3): top, left, mirrored
-    crop: int, # side of the crop, pixels
+    crop_size: int, # side of the crop, pixels
 ) -> torch.Tensor: # uint8 (n, 3, crop, crop)
     "What `mid_nbdev.crops.boxes.cut` gives, in operations that can be exported; what lies outside the image is zero."
     height, width = image.shape[:2]
     top, left, mirrored = boxes[:, :1], boxes[:, 1:2], boxes[:, 2:]
-    step = torch.arange(crop)
-    rows = top + step - torch.sym_max(crop - height, 0) // 2
-    columns = left + torch.where(mirrored == 1, crop - 1 - step, step) - torch.sym_max(crop - width, 0) // 2
+    step = torch.arange(crop_size)
+    rows = top + step - torch.sym_max(crop_size - height, 0) // 2
+    columns = left + torch.where(mirrored == 1, crop_size - 1 - step, step) - torch.sym_max(crop_size - width, 0) // 2
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
     pixels = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
     crops = image.reshape(-1, 3).index_select(0, pixels.reshape(-1)) * inside.reshape(-1, 1).to(torch.uint8)
-    return crops.reshape(-1, crop, crop, 3).permute(0, 3, 1, 2)
+    return crops.reshape(-1, crop_size, crop_size, 3).permute(0, 3, 1, 2)
 
 # %% ../../nbs/deployment/00_export.ipynb #52efe46d
 class Graph(nn.Module):
@@ -169,9 +169,9 @@ class Graph(nn.Module):
         "Probabilities averaged over the image's crops."
         expected = self.classifier.preprocessing
         if not self.resized: image = resize_exactly(image, expected.resize_to, expected.interpolation, self.swaps)
-        if self.constants is not None: boxes = place_boxes(self.constants, image.shape[0], image.shape[1], expected.crop)
+        if self.constants is not None: boxes = place_boxes(self.constants, image.shape[0], image.shape[1], expected.crop_size)
         if boxes is None: raise InputError("this graph takes its boxes as an input")
-        crops = expected.normalise(cut_exactly(image, boxes, expected.crop))
+        crops = expected.normalise(cut_exactly(image, boxes, expected.crop_size))
         if self.level == "feature": return self.classifier.head(self._mean(self.classifier.features(crops))).softmax(-1)[0]
         logits = self.classifier(crops)
         return self._mean(logits).softmax(-1)[0] if self.level == "logit" else self._mean(logits.softmax(-1))[0]
@@ -211,7 +211,7 @@ def export_graph(
     if out.suffix == ".onnx": _need("onnx", "onnxscript")
     expected = wrapper.classifier.preprocessing
     notes = {"network": wrapper.classifier.name, "recipe": str(wrapper.recipe), "seed": str(wrapper.seed), "key": options.get("key", ""),
-             "resize_to": str(expected.resize_to), "crop": str(expected.crop), "interpolation": expected.interpolation,
+             "resize_to": str(expected.resize_to), "crop": str(expected.crop_size), "interpolation": expected.interpolation,
              "pillow": PIL.__version__, "class_names": json.dumps(list(class_names))}
     program = trace(Graph(wrapper, **options))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -254,7 +254,7 @@ def check_graph(
     inputs = []
     for picture in pictures:
         small = resize(picture, expected.resize_to, expected.interpolation)
-        boxes = plan.boxes(small.shape[0], small.shape[1], expected.crop, key, wrapper.seed)
+        boxes = plan.boxes(small.shape[0], small.shape[1], expected.crop_size, key, wrapper.seed)
         inputs.append({"image": small.numpy() if resized else np.array(picture), **({"boxes": boxes} if given_boxes else {})})
     if Path(path).suffix == ".pt2":
         module = torch.export.load(path).module()

@@ -87,7 +87,7 @@ class _Slice:
             else:
                 self.read.append(number)
                 height, width = image.shape[:2]
-                yield self.upload(image), self.plan.boxes(height, width, self.classifier.preprocessing.crop, crop_key(name), self.seed)
+                yield self.upload(image), self.plan.boxes(height, width, self.classifier.preprocessing.crop_size, crop_key(name), self.seed)
             if self.progress is not None: self.progress.update()
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #da9285a2
@@ -210,7 +210,7 @@ def fit_to_source(
     ready, upload = load_engine(classifier, engine, device=chosen, crops=len(numbers) * len(plan.crops)), _uploader(chosen)
     read = (image for _, image, _ in read_images(source, numbers, expected.resize_to, expected.interpolation, min(16, usable_cores())) if image is not None)
     with torch.inference_mode():
-        scores = score_crops(ready, classifier, ((upload(image), plan.boxes(image.shape[0], image.shape[1], expected.crop, "")) for image in read))
+        scores = score_crops(ready, classifier, ((upload(image), plan.boxes(image.shape[0], image.shape[1], expected.crop_size, "")) for image in read))
     return fit_policy(scores.cpu(), budget, agreement)
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #a24a1278

@@ -38,10 +38,10 @@ def disagreement(
     engine: Engine, # engine
 ) -> tuple[int, float]: # how many of the check's predictions differ from PyTorch's, and the largest difference of a probability
     "Compare an engine with PyTorch in float32 on crops made for it."
-    crop, device = classifier.preprocessing.crop, next(classifier.parameters()).device
+    crop_size, device = classifier.preprocessing.crop_size, next(classifier.parameters()).device
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(max(8, engine.batch_size), 3, 7, 7, generator=generator)
-    smooth = nn.functional.interpolate(coarse, crop, mode="bilinear").mul(255).byte().to(device).contiguous(memory_format=torch.channels_last)
+    smooth = nn.functional.interpolate(coarse, crop_size, mode="bilinear").mul(255).byte().to(device).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         batches = [smooth[first:first + engine.batch_size] for first in range(0, len(smooth) - engine.batch_size + 1, engine.batch_size)]
         ours = torch.cat([outputs[-1] for outputs in engine.outputs(batches)]).softmax(-1)
@@ -51,12 +51,12 @@ def disagreement(
 # %% ../../nbs/networks/03_choose.ipynb #272bf760
 def crop_rate(
     engine: Engine, # engine
-    crop: int, # side of a crop, pixels
+    crop_size: int, # side of a crop, pixels
     device: torch.device, # where the crops lie
     seconds: float = 0.3, # how long to measure
 ) -> float: # crops a second
     "Speed of an engine on crops in memory."
-    batch = torch.randint(0, 256, (engine.batch_size, crop, crop, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
+    batch = torch.randint(0, 256, (engine.batch_size, crop_size, crop_size, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
     state = {"crops": 0, "start": 0.0}
 
     def batches():
@@ -111,7 +111,7 @@ def calibrate(
             if dtype == "float32" and kind != "eager":
                 changed, gap = disagreement(classifier, engine)
                 if changed or gap > AGREEMENT: break
-            rate = crop_rate(engine, classifier.preprocessing.crop, device, seconds)
+            rate = crop_rate(engine, classifier.preprocessing.crop_size, device, seconds)
             measured.append(Measured(kind, engine.batch_size, rate))
             if size / rate > 1 or engine.batch_size < size: break
     if not measured: raise InputError(f"engine {name}: its answers for {classifier.name} are not PyTorch's; use eager")

@@ -25,7 +25,7 @@ from ..errors import InputError
 class Preprocessing:
     "What a network expects of its input."
     resize_to: int # length of the shorter side of the resized image, pixels
-    crop: int # side of the square crop, pixels
+    crop_size: int # side of the square crop, pixels
     interpolation: str # one of `INTERPOLATIONS`
     mean: tuple[float, float, float] # of the pixels in 0..1, red, green, blue
     std: tuple[float, float, float] # of the pixels in 0..1, red, green, blue
@@ -33,7 +33,7 @@ class Preprocessing:
     def __post_init__(self):
         if self.interpolation not in INTERPOLATIONS:
             raise InputError(f"interpolation {self.interpolation!r}: expected {' or '.join(INTERPOLATIONS)}")
-        for name, pixels in (("resize", self.resize_to), ("crop", self.crop)):
+        for name, pixels in (("resize", self.resize_to), ("crop", self.crop_size)):
             if pixels < 1: raise InputError(f"{name} {pixels}: expected whole pixels from 1 up")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise InputError(f"mean {self.mean}, std {self.std}: expected three numbers each, and std above 0")
@@ -97,16 +97,16 @@ class Pieces(NamedTuple):
 @torch.no_grad()
 def split_network(
     network: nn.Module, # classifier in evaluation mode; not changed
-    crop: int, # side of a crop, pixels
+    crop_size: int, # side of a crop, pixels
     paths: tuple[str, ...], # names of its head's modules, in order
 ) -> Pieces: # checked against the network's own answer on a crop of noise
     "Cut a network where its head begins."
     seen: list[torch.Size] = []
     hook = network.get_submodule(paths[0]).register_forward_pre_hook(lambda _, x: seen.append(x[0].shape)) if paths else None
-    probe = torch.rand(1, 3, crop, crop).to(next(network.parameters()))
+    probe = torch.rand(1, 3, crop_size, crop_size).to(next(network.parameters()))
     try: logits = network(probe)
     except Exception as error:
-        raise InputError(f"the network does not take crops of {crop}x{crop} pixels: {' '.join(str(error).split())[:150]}") from error
+        raise InputError(f"the network does not take crops of {crop_size}x{crop_size} pixels: {' '.join(str(error).split())[:150]}") from error
     finally:
         if hook: hook.remove()
     whole = Pieces(network, nn.Identity(), None, logits.shape[-1])
@@ -134,7 +134,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.preprocessing, self.name = preprocessing, name or type(network).__name__
         self.body, self.head, self.feature_size, self.num_classes, self.split_error = split_network(
-            network.eval(), preprocessing.crop, head_modules(network) if head is None else head)
+            network.eval(), preprocessing.crop_size, head_modules(network) if head is None else head)
 
     def train(self, mode: bool = True):
         "Stay in evaluation mode: a classifier here is never trained."

@@ -157,9 +157,9 @@ def _converted(
     "A converted network: from the cache, or converted now."
     path = cache_folder() / f"{cache_key(classifier)}{suffix}"
     if not path.exists():
-        crop = classifier.preprocessing.crop
+        crop_size = classifier.preprocessing.crop_size
         like = next(classifier.parameters())
-        example = torch.zeros(2, crop, crop, 3, dtype=torch.uint8, device=like.device)
+        example = torch.zeros(2, crop_size, crop_size, 3, dtype=torch.uint8, device=like.device)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder, torch.no_grad(), warnings.catch_warnings(action="ignore"):
             convert(Graph(classifier).eval(), example, str(Path(folder) / path.name))
             for made in sorted(Path(folder).iterdir(), key=lambda file: file.suffix == suffix): os.replace(made, path.with_name(made.name))
@@ -191,8 +191,8 @@ class OpenVINOEngine:
             openvino.save_model(openvino.convert_model(graph, example_input=example), path, compress_to_fp16=False)
         self.batch_size = batch_size
         model = openvino.Core().read_model(_converted(classifier, ".xml", convert))
-        crop, cores = classifier.preprocessing.crop, usable_cores()
-        model.reshape([batch_size, crop, crop, 3])
+        crop_size, cores = classifier.preprocessing.crop_size, usable_cores()
+        model.reshape([batch_size, crop_size, crop_size, 3])
         compiled = openvino.Core().compile_model(model, "CPU", {
             "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[dtype], "NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores})
         self.requests = [compiled.create_infer_request() for _ in range(2 * cores)]

@@ -43,7 +43,7 @@ def paper_classifier(
     "A network of the paper, as the paper evaluated it."
     entry = network_entry(name)
     three = lambda text: tuple(map(float, text.split()))
-    return load_classifier(entry["model"], checkpoint, pretrained, resize_to=int(entry["resize_to"]), crop=int(entry["crop"]),
+    return load_classifier(entry["model"], checkpoint, pretrained, resize_to=int(entry["resize_to"]), crop_size=int(entry["crop"]),
                            interpolation=entry["interpolation"], mean=three(entry["mean"]), std=three(entry["std"]))
 
 # %% ../../nbs/paper/01_networks.ipynb #d1ca08f7
@@ -65,5 +65,5 @@ def crop_flops(
     "Operations of one crop, by PyTorch's own counter."
     with torch.device("meta"): classifier = paper_classifier(name, pretrained=False)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        classifier(torch.empty(1, 3, classifier.preprocessing.crop, classifier.preprocessing.crop, device="meta"))
+        classifier(torch.empty(1, 3, classifier.preprocessing.crop_size, classifier.preprocessing.crop_size, device="meta"))
     return float(counter.get_total_flops())

@@ -27,7 +27,7 @@ def find_runs(
     found = {}
     for name, entry in paper_networks().iterrows():
         parsed = parse_name(entry["model"])
-        expected = {"resize_to": int(entry["resize_to"]), "crop": int(entry["crop"]), "interpolation": entry["interpolation"]}
+        expected = {"resize_to": int(entry["resize_to"]), "crop_size": int(entry["crop"]), "interpolation": entry["interpolation"]}
         names = {entry["model"], f"{parsed.library}/{parsed.architecture}"}
         for run in runs:
             if run.manifest["network"] in names and expected.items() <= run.manifest["preprocessing"].items(): found[str(name)] = run
