@@ -1,6 +1,9 @@
 """Serve an exported graph: `python serve.py model.onnx 8000`, then `curl --data-binary @photo.jpg localhost:8000`."""
-import io, json, sys
+import io
+import json
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import numpy as np
 import onnxruntime
 from PIL import Image

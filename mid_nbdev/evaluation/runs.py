@@ -161,8 +161,7 @@ class Run:
             checksum = manifest.pop("checksum", None)
             if checksum not in (None, _manifest_checksum(manifest)): raise ValueError("its checksum is another: it was changed or damaged")
             split_parts(manifest["data"]["images"], manifest["images_per_part"])
-            expected = manifest["preprocessing"]
-            if "crop" in expected: expected["crop_size"] = expected.pop("crop") # as runs before version 0.2 call it
+            if "crop" in (older := manifest["preprocessing"]): older["crop_size"] = older.pop("crop") # before version 0.2
         except (ValueError, KeyError, TypeError, AttributeError) as error: raise InputError(f"{path}: not a manifest ({error})") from error
         return cls(Path(folder), manifest)
 

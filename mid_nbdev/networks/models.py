@@ -138,7 +138,8 @@ def _create(
         return network, timm_preprocessing(network), parsed.architecture
     if parsed.library == "timm":
         network = timm.create_model(f"{parsed.architecture}.{parsed.tag}".rstrip("."), pretrained=pretrained, **arguments)
-        tag = network.pretrained_cfg.get("tag") or parsed.tag
+        stated: Any = network.pretrained_cfg
+        tag = stated.get("tag") or parsed.tag
         return network, timm_preprocessing(network), f"timm/{parsed.architecture}.{tag}".rstrip(".")
     weights = torchvision.models.get_model_weights(parsed.architecture)[parsed.tag or "DEFAULT"]
     network = torchvision.models.get_model(parsed.architecture, weights=weights if pretrained else None, **arguments)
