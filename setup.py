@@ -8,7 +8,9 @@ here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 settings = parser["DEFAULT"]
-extras = {key.removesuffix("_requirements"): value.split() for key, value in settings.items() if key.endswith("_requirements")}
+extras = {
+    key.removesuffix("_requirements"): value.split() for key, value in settings.items() if key.endswith("_requirements")
+}
 extras["dev"] = sum(extras.values(), [])
 
 setup(

@@ -1,6 +1,6 @@
-"""Faults, really done to evaluations that really run: processes killed, disks filled, files damaged. Each says what was left of the rows.
+"""Real faults in real evaluations: processes killed, disks filled, files damaged. Each says which rows were left.
 
-Evaluations are the `mid evaluate` command in processes of their own, forked from one that has imported the libraries already.
+Evaluations are `mid evaluate` in separate processes, forked from one that has already imported the libraries.
 """
 
 import contextlib
@@ -32,7 +32,16 @@ RECIPES = "CC,130RC@logit"
 IMAGES = 80
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["mid_nbdev.evaluation.runs", "mid_nbdev.cli.evaluate", "mid_nbdev.evaluation.verify", "mid_nbdev.analysis.stats", "timm", "torchvision"])
+_processes.set_forkserver_preload(
+    [
+        "mid_nbdev.evaluation.runs",
+        "mid_nbdev.cli.evaluate",
+        "mid_nbdev.evaluation.verify",
+        "mid_nbdev.analysis.stats",
+        "timm",
+        "torchvision",
+    ]
+)
 
 
 class Outcome(NamedTuple):
@@ -58,7 +67,9 @@ def rows_hash(rows):
     digest = blake2b(digest_size=8)
     for name in rows.columns:
         values = rows[name]
-        digest.update(values.to_numpy().tobytes() if pd.api.types.is_numeric_dtype(values) else "\n".join(values).encode())
+        digest.update(
+            values.to_numpy().tobytes() if pd.api.types.is_numeric_dtype(values) else "\n".join(values).encode()
+        )
     return digest.hexdigest()
 
 
@@ -120,7 +131,9 @@ def _kill_threads(seed):
             time.sleep(generator.uniform(0.02, 0.2))
             threads = [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
             if threads:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(threads[0].ident), ctypes.py_object(SystemExit))
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(threads[0].ident), ctypes.py_object(SystemExit)
+                )
 
     threading.Thread(target=killer, daemon=True).start()
 
@@ -179,7 +192,9 @@ def make_data(folder):
     lines = ["file,label"]
     for number in range(IMAGES):
         size = generator.integers(40, 90, 2)
-        Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / "images" / f"{number:03}.png")
+        Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)).save(
+            folder / "images" / f"{number:03}.png"
+        )
         lines.append(f"{number:03}.png,{generator.integers(1000)}")
     (folder / "labels.csv").write_text("\n".join(lines))
     torch.manual_seed(0)
@@ -249,7 +264,9 @@ def small_disk(folder, size):
     "A disk of so many bytes; raises OSError where none can be mounted."
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True
+    )
     if done.returncode:
         raise OSError(f"no tmpfs can be mounted here: {done.stderr.strip()}")
     try:
@@ -271,12 +288,20 @@ def full_disk(made):
         text = _tell(report.read_text())
         remount(disk, "size=10m")
         missing, same, _ = _resumed(made, disk / "run")
-    clear = status == 2 and "No space left on device" in text and str(disk) in text and "Traceback" not in report.read_text()
+    clear = (
+        status == 2
+        and "No space left on device" in text
+        and str(disk) in text
+        and "Traceback" not in report.read_text()
+    )
     return Outcome("disk full", 1, int(clear and same), missing, text.replace(str(made.folder), ""))
 
 
 def read_only_disk(made):
-    "An unfinished run on a disk that is read-only, finished when it can be written; then the same command on the finished run, read-only."
+    """An unfinished run on a read-only disk, finished once the disk can be written.
+
+    Then the same command on the finished run, read-only again.
+    """
     with small_disk(made.folder / "frozen", "10m") as disk:
         run = disk / "run"
         Process(words(made.folder, run), die_in=("fsync", 5)).wait()
@@ -288,12 +313,17 @@ def read_only_disk(made):
         missing, same, _ = _resumed(made, run)
         remount(disk, "ro")
         reported = [
-            Process(command, report=report).wait() for command in (words(made.folder, run), ["report", str(run)], ["verify", str(run)])
+            Process(command, report=report).wait()
+            for command in (words(made.folder, run), ["report", str(run)], ["verify", str(run)])
         ]
         remount(disk, "rw")
     clear = status == 2 and "Read-only file system" in text and str(disk) in text
     return Outcome(
-        "run folder on a read-only disk", 1, int(clear and same and reported == [0, 0, 0]), missing, text.replace(str(made.folder), "")
+        "run folder on a read-only disk",
+        1,
+        int(clear and same and reported == [0, 0, 0]),
+        missing,
+        text.replace(str(made.folder), ""),
     )
 
 
@@ -327,7 +357,13 @@ def damaged_manifest(made):
     try:
         Run.open(out)
     except InputError as error:
-        return Outcome("a manifest changed afterwards", 1, int(str(path) in str(error)), 0, str(error).replace(str(made.folder), ""))
+        return Outcome(
+            "a manifest changed afterwards",
+            1,
+            int(str(path) in str(error)),
+            0,
+            str(error).replace(str(made.folder), ""),
+        )
     return Outcome("a manifest changed afterwards", 1, 0, 0)
 
 
@@ -343,8 +379,14 @@ def dying_threads(made, times):
 
 
 def shared(made, ranks, launcher="RANK", stop=None, patience=10.0):
-    "Several processes on one run folder; with `stop`, a signal that one of them gets when it has claimed a part. Hash of the merged rows."
-    names = {"RANK": ("RANK", "WORLD_SIZE", "LOCAL_RANK"), "SLURM": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")}.get(launcher)
+    """Several processes on one run folder, and the hash of the merged rows.
+
+    `stop` is a signal that one of them gets once it has claimed a part.
+    """
+    names = {
+        "RANK": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+        "SLURM": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+    }.get(launcher)
     out = made.folder / f"shared-{ranks}-{launcher}-{stop}"
     places = [dict(zip(names, map(str, (rank, ranks, rank)), strict=True)) if names else {} for rank in range(ranks)]
     processes = [
@@ -353,7 +395,9 @@ def shared(made, ranks, launcher="RANK", stop=None, patience=10.0):
     ]
     if stop is not None:
         last = processes[-1]
-        while last.process.is_alive() and not any(path.read_text().endswith(f".{last.process.pid}") for path in _claims(out)):
+        while last.process.is_alive() and not any(
+            path.read_text().endswith(f".{last.process.pid}") for path in _claims(out)
+        ):
             time.sleep(0.005)
         last.signal(stop)
     statuses = [process.wait() for process in (processes if stop is None else processes[:-1])]
@@ -365,7 +409,11 @@ def shared(made, ranks, launcher="RANK", stop=None, patience=10.0):
     told = said == [True, *[not names] * (ranks - 1)] if stop is None else said[0]
     survived = set(statuses) == {0} and rows.equals(made.rows) and told
     who = f"{ranks} rank{'s' if ranks > 1 else ''} ({launcher})" if names else f"{ranks} processes on one folder"
-    what = {None: "", signal.SIGKILL: ", one killed while it computes", signal.SIGSTOP: ", one stopped while it computes"}[stop]
+    what = {
+        None: "",
+        signal.SIGKILL: ", one killed while it computes",
+        signal.SIGSTOP: ", one stopped while it computes",
+    }[stop]
     return Outcome(f"{who}{what}", 1, int(survived), len(made.rows) - len(rows)), rows_hash(rows)
 
 
@@ -383,8 +431,19 @@ def torchrun(made, ranks):
     "The real `torchrun`."
     out = made.folder / f"torchrun-{ranks}"
     environment = {**os.environ, "IN_TEST": "", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks), "-m", "mid_nbdev"]
-    done = subprocess.run(command + words(made.folder, out), env=environment, capture_output=True, text=True, timeout=300)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(ranks),
+        "-m",
+        "mid_nbdev",
+    ]
+    done = subprocess.run(
+        command + words(made.folder, out), env=environment, capture_output=True, text=True, timeout=300
+    )
     rows = Run.open(out).rows()
     survived = done.returncode == 0 and rows.equals(made.rows) and done.stdout.count("timm/test_resnet on") == 1
     return Outcome(f"torchrun, {ranks} ranks", 1, int(survived), len(made.rows) - len(rows)), rows_hash(rows)

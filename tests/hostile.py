@@ -1,4 +1,4 @@
-"""Files that nobody wants to be given, made here, each with the answer that is expected: "" for a row, else a piece of the reason."""
+"""Hostile files, made here, each with the expected answer: "" for a row, otherwise a piece of the reason."""
 
 import csv
 import io
@@ -44,7 +44,13 @@ def png(width, height, body=b"", extra=b"", depth=8, colour=2):
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + extra
+        + chunk(b"IDAT", zlib.compress(body))
+        + chunk(b"IEND", b"")
+    )
 
 
 def text_bomb(size):
@@ -255,7 +261,10 @@ def checkpoints(network, canary):
         "code_among_tensors.pth": (torch_saved({**state, "x": Command(canary)}), "not a file of tensors"),
         "code_zipped.pth": (zipped.getvalue(), "not a file of tensors"),
         "code_tarred.pth": (tarred.getvalue(), "not a file of tensors"),
-        "code_old_format.pth": (torch_saved(Command(canary), _use_new_zipfile_serialization=False), "not a file of tensors"),
+        "code_old_format.pth": (
+            torch_saved(Command(canary), _use_new_zipfile_serialization=False),
+            "not a file of tensors",
+        ),
         "code.npy": (array.getvalue(), "not a file of tensors"),
         "whole_network.pth": (torch_saved(network), "not a file of tensors"),
         "code.safetensors": (pickle.dumps(Command(canary)), "not a file of tensors"),
@@ -273,7 +282,10 @@ def checkpoints(network, canary):
         "nan.safetensors": (changed(**{first: state[first] * float("nan")}), "not finite"),
         "infinite.safetensors": (changed(**{first: torch.full_like(state[first], float("inf"))}), "not finite"),
         "shape.safetensors": (changed(**{first: torch.zeros(3)}), "of another shape"),
-        "classes.safetensors": (changed(**{classifier: torch.zeros(7, state[classifier].shape[1])}), "of another shape"),
+        "classes.safetensors": (
+            changed(**{classifier: torch.zeros(7, state[classifier].shape[1])}),
+            "of another shape",
+        ),
         "missing.safetensors": (save({name: tensor for name, tensor in state.items() if name != first}), "missing"),
         "unknown.safetensors": (changed(more=torch.zeros(3)), "unknown"),
         "other.safetensors": (save({"a": torch.zeros(3)}), "missing"),
@@ -295,31 +307,57 @@ def archives(folder, canary):
                 written.type, written.linkname, written.size = kind, "/etc/passwd", len(member[1])
                 archive.addfile(written, io.BytesIO(member[1]))
 
-    odd = [(kind, (f"{kind.decode()}.jpg", b"")) for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)]
+    odd = [
+        (kind, (f"{kind.decode()}.jpg", b""))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)
+    ]
     tar("odd.tar", [*members.items(), *labels.items(), ("good.pyd", code), ("good.pickle", code)], links=odd)
     tar("twice.tar", [("good.jpg", jpeg)] * 2)
     tar("compressed.tar", members.items(), "w:gz")
     tar("word.tar", [("good.jpg", jpeg), ("good.cls", b"cat")])
     tar("no_label.tar", [("good.jpg", jpeg), ("other.cls", b"3")])
     (folder / "short.tar").write_bytes((folder / "odd.tar").read_bytes()[:6000])
-    answers = {"../../up.jpg": ROW, "/absolute.jpg": ROW, "good.jpg": ROW, "code.jpg": NOT_AN_IMAGE, "short.jpg": ANY_REASON}
-    expected = {"odd.tar": answers, "twice.tar": "more than once", "word.tar": "no class number", "no_label.tar": "no .cls member"}
+    answers = {
+        "../../up.jpg": ROW,
+        "/absolute.jpg": ROW,
+        "good.jpg": ROW,
+        "code.jpg": NOT_AN_IMAGE,
+        "short.jpg": ANY_REASON,
+    }
+    expected = {
+        "odd.tar": answers,
+        "twice.tar": "more than once",
+        "word.tar": "no class number",
+        "no_label.tar": "no .cls member",
+    }
     expected |= {"compressed.tar": "not an uncompressed tar", "short.tar": "unexpected end"}
 
     def parquet(name, kind, images, label=3, extension=None):
         known = {"ARROW:extension:name": extension, "ARROW:extension:metadata": ""} if extension else None
-        schema = pa.schema([pa.field("image", kind, metadata=known), pa.field("key", pa.string()), pa.field("label", pa.int64())])
-        columns = {"image": images, "key": [f"{number}.jpg" for number in range(len(images))], "label": [label] * len(images)}
+        schema = pa.schema(
+            [pa.field("image", kind, metadata=known), pa.field("key", pa.string()), pa.field("label", pa.int64())]
+        )
+        columns = {
+            "image": images,
+            "key": [f"{number}.jpg" for number in range(len(images))],
+            "label": [label] * len(images),
+        }
         pq.write_table(pa.table(columns, schema=schema), folder / name)
 
     struct_kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     parquet("pickled.parquet", pa.large_binary(), [code, jpeg], extension="ray.data.arrow_pickled_object")
-    parquet("paths.parquet", struct_kind, [{"bytes": None, "path": "/etc/passwd"}, {"bytes": jpeg, "path": "../../up.jpg"}])
+    parquet(
+        "paths.parquet", struct_kind, [{"bytes": None, "path": "/etc/passwd"}, {"bytes": jpeg, "path": "../../up.jpg"}]
+    )
     parquet("text.parquet", pa.string(), ["a photograph"])
     parquet("no_label.parquet", pa.binary(), [jpeg], label=None)
     pq.write_table(pa.table({"label": [3]}), folder / "no_image.parquet")
     (folder / "short.parquet").write_bytes((folder / "paths.parquet").read_bytes()[:-20])
     first_is_none = {"0.jpg": NOT_AN_IMAGE, "1.jpg": ROW}
-    expected |= {"pickled.parquet": first_is_none, "paths.parquet": first_is_none, "text.parquet": {"0.jpg": NOT_AN_IMAGE}}
+    expected |= {
+        "pickled.parquet": first_is_none,
+        "paths.parquet": first_is_none,
+        "text.parquet": {"0.jpg": NOT_AN_IMAGE},
+    }
     expected |= {"no_label.parquet": "no class number", "no_image.parquet": "expected a column"}
     return expected | {"short.parquet": "not a Parquet file"}

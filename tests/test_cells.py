@@ -2,17 +2,14 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from cells import against_layers, circles, measure, measure_notebook, numbered_twice, read_imports
+from docs import Book
+from reference import entries
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-
-from cells import against_layers, circles, measure, measure_notebook, numbered_twice, read_imports  # noqa: E402
-from docs import Book  # noqa: E402
-from reference import entries  # noqa: E402
 
 
 def test_everything_is_within_the_bounds():
@@ -20,30 +17,47 @@ def test_everything_is_within_the_bounds():
 
 
 def code(source: str, outputs=()) -> dict:
-    return {"cell_type": "code", "id": "made", "metadata": {}, "execution_count": None, "outputs": list(outputs), "source": source}
+    return {
+        "cell_type": "code",
+        "id": "made",
+        "metadata": {},
+        "execution_count": None,
+        "outputs": list(outputs),
+        "source": source,
+    }
 
 
-@pytest.mark.parametrize("cell, found", [
-    (code("#| export\n" + "a = 1\n" * 41), "exports 41 lines, more than 40"),
-    (code("import os\nos.getcwd()"), "imports beside other code"),
-    (code("a = 1\na"), "no output is saved"),
-    (code("print(1)"), "no output is saved"),
-    (code("a", [{"output_type": "error", "ename": "NameError", "evalue": "a", "traceback": []}]), "its output is an error"),
-    (code("a = '/home/someone/photos'"), "names a place on a machine: /home/someone"),
-    (code("#| export\n" + "a = 1\n" * 40), ""),
-    (code("#| slow\na = 1\na"), ""),
-    (code("test_eq(1, 1)"), ""),
-    (code("a = 'https://example.org/home/page'"), ""),
-])
+@pytest.mark.parametrize(
+    "cell, found",
+    [
+        (code("#| export\n" + "a = 1\n" * 41), "exports 41 lines, more than 40"),
+        (code("import os\nos.getcwd()"), "imports beside other code"),
+        (code("a = 1\na"), "no output is saved"),
+        (code("print(1)"), "no output is saved"),
+        (
+            code("a", [{"output_type": "error", "ename": "NameError", "evalue": "a", "traceback": []}]),
+            "its output is an error",
+        ),
+        (code("a = '/home/someone/photos'"), "names a place on a machine: /home/someone"),
+        (code("#| export\n" + "a = 1\n" * 40), ""),
+        (code("#| slow\na = 1\na"), ""),
+        (code("test_eq(1, 1)"), ""),
+        (code("a = 'https://example.org/home/page'"), ""),
+    ],
+)
 def test_a_cell_outside_the_bounds_is_found(tmp_path, cell, found):
     title = {"cell_type": "markdown", "id": "title", "metadata": {}, "source": "# Title\n\n> What the reader gains."}
     (tmp_path / "made.ipynb").write_text(json.dumps({"cells": [title, cell]}))
     assert measure_notebook(tmp_path / "made.ipynb") == ([f"cell made: {found}"] if found else [])
 
 
-@pytest.mark.parametrize("first", ["Title", "# Title", "# Title\n\nNo promise.", "# Title\n\n> A promise\n> on two lines."])
+@pytest.mark.parametrize(
+    "first", ["Title", "# Title", "# Title\n\nNo promise.", "# Title\n\n> A promise\n> on two lines."]
+)
 def test_a_notebook_without_title_and_promise_is_found(tmp_path, first):
-    (tmp_path / "made.ipynb").write_text(json.dumps({"cells": [{"cell_type": "markdown", "id": "title", "metadata": {}, "source": first}]}))
+    (tmp_path / "made.ipynb").write_text(
+        json.dumps({"cells": [{"cell_type": "markdown", "id": "title", "metadata": {}, "source": first}]})
+    )
     assert "the first cell" in measure_notebook(tmp_path / "made.ipynb")[0]
 
 
@@ -59,13 +73,26 @@ def test_modules_that_import_each_other_are_found():
 
 
 def test_a_number_given_twice_in_a_folder_is_found():
-    assert numbered_twice(["crops/00_a.ipynb", "crops/01_b.ipynb", "data/00_a.ipynb", "paper/table_1.ipynb", "paper/table_2.ipynb"]) == []
-    assert numbered_twice(["crops/00_a.ipynb", "crops/00_b.ipynb"]) == [f"nbs/crops/00_{name}.ipynb: its number is another's too" for name in "ab"]
+    assert (
+        numbered_twice(
+            ["crops/00_a.ipynb", "crops/01_b.ipynb", "data/00_a.ipynb", "paper/table_1.ipynb", "paper/table_2.ipynb"]
+        )
+        == []
+    )
+    assert numbered_twice(["crops/00_a.ipynb", "crops/00_b.ipynb"]) == [
+        f"nbs/crops/00_{name}.ipynb: its number is another's too" for name in "ab"
+    ]
 
 
 def files(folder: str, ending: str) -> set[str]:
     "Every file of an ending that git would keep, found without the tools."
-    shown = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", folder], cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", folder],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return {name for name in shown.stdout.split() if name.endswith(ending) and (ROOT / name).exists()}
 
 

@@ -1,7 +1,7 @@
 """No prediction depends on its company: on the order of the images, on what else is in the batch, or on the labels.
 
-The classic way to cheat without meaning to: a validation set lies sorted by class, a layer normalises over the batch, and the batch
-tells the class. The check that has to find such a leak is tried on networks that leak.
+The classic accidental leak: a validation set is sorted by class, a layer normalises over the batch, and the batch
+gives the class away. The check that must find such a leak is tested on networks that leak.
 """
 
 import numpy as np
@@ -102,7 +102,9 @@ class CountsCalls(nn.Module):
 
 
 def test_a_leak_through_the_batch_is_caught(source):
-    assert {"shuffled", "one at a time", "one class at a time"} <= set(changed_by_company(small(BatchStatistics()), source))
+    assert {"shuffled", "one at a time", "one class at a time"} <= set(
+        changed_by_company(small(BatchStatistics()), source)
+    )
 
 
 def test_a_leak_of_the_order_of_labels_is_caught(source):
@@ -112,14 +114,18 @@ def test_a_leak_of_the_order_of_labels_is_caught(source):
     rows = evaluate(cheating, source, "CC,3RC", device="cpu", batch_size=16, workers=0).rows
     assert (rows["rank"] == 0).all(), "the leak does not even work"
     network.seen = 0
-    assert {"shuffled", "backwards", "one class at a time"} <= set(changed_by_company(cheating, source, recipes="CC,3RC"))
+    assert {"shuffled", "backwards", "one class at a time"} <= set(
+        changed_by_company(cheating, source, recipes="CC,3RC")
+    )
 
 
 def test_labels_reach_nothing_but_the_score(source):
     torch.manual_seed(0)
     classifier = small(create_model("test_resnet", num_classes=CLASSES))
     other = ImageSource(source.root, source.names, (source.labels + 1) % CLASSES)
-    first, second = (evaluate(classifier, some, "CC,3RC", device="cpu", batch_size=16, workers=0).rows for some in (source, other))
+    first, second = (
+        evaluate(classifier, some, "CC,3RC", device="cpu", batch_size=16, workers=0).rows for some in (source, other)
+    )
     said = ["image", "recipe", "prediction", "confidence", "crops"]
     assert first[said].equals(second[said])
     assert not first["p_true"].equals(second["p_true"])

@@ -21,6 +21,7 @@ from mid_nbdev.networks.models import load_classifier
 pytest.importorskip("ray", reason="Ray is not installed")
 psutil = pytest.importorskip("psutil")
 
+pytestmark = pytest.mark.long
 SHARDS, EACH = 6, 130
 
 
@@ -70,7 +71,11 @@ def start(place, out):
     )
     environment = {**os.environ, "IN_TEST": "", "RAY_USAGE_STATS_ENABLED": "0"}
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, words)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *map(str, words)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

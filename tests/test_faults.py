@@ -1,19 +1,15 @@
-"""Faults that are really done to a run. Afterwards the rows are those of an unbroken run, or a clear error names the file.
+"""Real faults in a run: afterwards it has the rows of an unbroken run, or a clear error names the file.
 
 MID_FAULTS=20 in the environment does the random ones twenty times instead of once or twice.
 """
 
 import os
 import signal
-import sys
-from pathlib import Path
 
+import faults
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import faults  # noqa: E402
-
+pytestmark = pytest.mark.long
 TIMES = int(os.environ.get("MID_FAULTS", 2))
 
 
@@ -27,7 +23,9 @@ def survived(outcome):
     return outcome
 
 
-@pytest.mark.parametrize("number, message", [(signal.SIGKILL, ""), (signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+@pytest.mark.parametrize(
+    "number, message", [(signal.SIGKILL, ""), (signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
+)
 def test_killed_at_random_moments(made, number, message):
     survived(faults.killed_at_random(made, TIMES, number))
 

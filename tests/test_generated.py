@@ -1,13 +1,11 @@
 "What is generated is what the notebooks give, and a stale file is found."
 
 import shutil
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
+from generate import stale
 
-from generate import stale  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_modules_and_readme_are_in_sync():

@@ -21,19 +21,30 @@ import pytest
 from browser import chromium, needs_chromium
 from nbformat.v4 import new_code_cell, new_notebook
 
-pytestmark = needs_chromium
+pytestmark = [pytest.mark.long, needs_chromium]
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "nbs"
-EVERY = sorted(path.relative_to(NOTEBOOKS).as_posix() for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
-SHORTENED = ["evaluation/05_corpus.ipynb", "paper/figure_3.ipynb", "paper/figure_7.ipynb", "paper/table_9.ipynb"]  # cells silent under test
+EVERY = sorted(
+    path.relative_to(NOTEBOOKS).as_posix()
+    for path in NOTEBOOKS.rglob("*.ipynb")
+    if ".ipynb_checkpoints" not in path.parts
+)
+SHORTENED = [
+    "evaluation/05_corpus.ipynb",
+    "paper/figure_3.ipynb",
+    "paper/figure_7.ipynb",
+    "paper/table_9.ipynb",
+]  # cells silent under test
 SOME = ["crops/00_geometry.ipynb", "crops/01_boxes.ipynb", "analysis/00_stats.ipynb"]
 OPEN = """async name => {
     await window.jupyterapp.restored;
-    const panel = window.panel = await window.jupyterapp.commands.execute("docmanager:open", {path: name, factory: "Notebook"});
+    const {commands} = window.jupyterapp;
+    const panel = window.panel = await commands.execute("docmanager:open", {path: name, factory: "Notebook"});
     await panel.context.ready; await panel.sessionContext.ready; await panel.sessionContext.session.kernel.info;
-    window.jupyterapp.commands.execute("notebook:run-all-cells");
+    commands.execute("notebook:run-all-cells");
 }"""
 STATE = """() => {
-    const cells = [...window.panel.content.model.cells].map(cell => cell.toJSON()).filter(cell => cell.cell_type === "code");
+    const every = [...window.panel.content.model.cells].map(cell => cell.toJSON());
+    const cells = every.filter(cell => cell.cell_type === "code");
     const failed = cells.flatMap(cell => cell.outputs).find(output => output.output_type === "error");
     const left = cells.filter(cell => [].concat(cell.source).join("").trim() && cell.execution_count === null).length;
     const kernel = window.panel.sessionContext.session.kernel.status;
@@ -50,7 +61,12 @@ def kinds(path: Path) -> list[tuple[str, list[str]]]:
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
             outputs = [out.get("data", {"text/plain": ""}) for out in cell["outputs"] if out.get("name") != "stderr"]
-            mimes = {mime for data in outputs for mime in data if "image/png" in data or not any("widget" in kind for kind in data)}
+            mimes = {
+                mime
+                for data in outputs
+                for mime in data
+                if "image/png" in data or not any("widget" in kind for kind in data)
+            }
             found.append((cell["id"], sorted(mime for mime in mimes if "widget" not in mime)))
     return found
 
@@ -62,12 +78,26 @@ def jupyterlab(folder: Path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     token = secrets.token_hex(16)
-    options = ["--no-browser", "--allow-root", "--expose-app-in-browser", f"--ServerApp.root_dir={folder}", f"--ServerApp.port={port}",
-               f"--IdentityProvider.token={token}", "--LabApp.news_url=None",
-               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    environment = {**os.environ, "IN_TEST": "1", "OMP_NUM_THREADS": "1", "JUPYTER_CONFIG_DIR": str(folder.parent / "settings")}
+    options = [
+        "--no-browser",
+        "--allow-root",
+        "--expose-app-in-browser",
+        f"--ServerApp.root_dir={folder}",
+        f"--ServerApp.port={port}",
+        f"--IdentityProvider.token={token}",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    environment = {
+        **os.environ,
+        "IN_TEST": "1",
+        "OMP_NUM_THREADS": "1",
+        "JUPYTER_CONFIG_DIR": str(folder.parent / "settings"),
+    }
     with open(folder.parent / "jupyterlab.txt", "w") as log:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=log, stderr=log
+        )
     try:
         for _ in range(120):
             try:
@@ -118,7 +148,9 @@ def test_notebook_runs_in_jupyterlab(lab, copy, name):
     assert run(lab, name) == ""
     made, saved = dict(kinds(copy / name)), dict(kinds(NOTEBOOKS / name))
     silent = {cell for cell in made if name in SHORTENED and not made[cell]}
-    assert {cell: made[cell] for cell in made if cell not in silent} == {cell: saved[cell] for cell in saved if cell not in silent}
+    assert {cell: made[cell] for cell in made if cell not in silent} == {
+        cell: saved[cell] for cell in saved if cell not in silent
+    }
     assert made and len(silent) < len(made)
 
 

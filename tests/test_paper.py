@@ -49,5 +49,9 @@ def test_sizes_are_the_papers():
     original = pd.read_csv(PAPER / "models.csv").set_index("model")
     ours = paper_networks()
     assert list(original.index) == list(ours.index)
-    for mine, theirs in {"feature_size": "paper_feature_dim", "resize_to": "paper_resize", "crop": "paper_crop"}.items():
+    for mine, theirs in {
+        "feature_size": "paper_feature_dim",
+        "resize_to": "paper_resize",
+        "crop": "paper_crop",
+    }.items():
         assert (ours[mine] == original[theirs]).all()

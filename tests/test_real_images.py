@@ -1,7 +1,8 @@
 """Real networks on real images, where they can be had.
 
-The images and weights are no part of the project. They are looked for in the folder that the environment variable
-MID_SHARED names, else in `../shared`: `data/eli500`, `data/nips500`, each with `images/` and `labels.csv`, and `weights/`.
+The images and weights are not part of the project. They are looked up in the folder named by the environment
+variable MID_SHARED, otherwise in `../shared`: `data/eli500` and `data/nips500`, each with `images/` and `labels.csv`,
+and `weights/`.
 """
 
 import os
@@ -25,7 +26,10 @@ SHARED = Path(os.environ.get("MID_SHARED", Path(__file__).resolve().parent.paren
 ELI, NIPS, WEIGHTS = SHARED / "data" / "eli500", SHARED / "data" / "nips500", SHARED / "weights"
 COMPARED = ["image", "label", "recipe", "prediction", "rank", "crops"]
 
-pytestmark = pytest.mark.skipif(not ELI.exists(), reason=f"no real images in {SHARED.name}/data")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not ELI.exists(), reason=f"no real images in {SHARED.name}/data"),
+]
 
 
 def some(folder, step):
@@ -47,12 +51,30 @@ def test_same_predictions_whatever_batch_size_workers_and_order():
 
 def test_killed_and_resumed_run_has_the_same_files(tmp_path):
     images, labels = some(ELI, 7), tmp_path / "labels.csv"
-    labels.write_text("file,label\n" + "".join(f"{name},{label}\n" for name, label in zip(images.names, images.labels, strict=True)))
+    labels.write_text(
+        "file,label\n" + "".join(f"{name},{label}\n" for name, label in zip(images.names, images.labels, strict=True))
+    )
 
     def start(out):
-        words = ["evaluate", "torchvision/squeezenet1_1", "--checkpoint", WEIGHTS / "torchvision_squeezenet1_1.safetensors", "--data",
-                 images.root, "--labels", labels, "--recipes", "CC,40RC,40RC@logit", "--crop", "128", "--out", tmp_path / out]
-        return subprocess.Popen([sys.executable, "-m", "mid_nbdev", *map(str, words)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        words = [
+            "evaluate",
+            "torchvision/squeezenet1_1",
+            "--checkpoint",
+            WEIGHTS / "torchvision_squeezenet1_1.safetensors",
+            "--data",
+            images.root,
+            "--labels",
+            labels,
+            "--recipes",
+            "CC,40RC,40RC@logit",
+            "--crop",
+            "128",
+            "--out",
+            tmp_path / out,
+        ]
+        return subprocess.Popen(
+            [sys.executable, "-m", "mid_nbdev", *map(str, words)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
 
     assert start("unbroken").wait() == 0
     killed = start("killed")
@@ -98,7 +120,11 @@ def test_three_layouts_of_imagenet_give_the_same_rows(tmp_path):
     tables = []
     for source in (open_source(root), open_source(root / "val"), open_source(flat), open_source(flat, labels)):
         rows = evaluate(classifier, source, "CC,3RC+2MRC", device="cpu", workers=0).rows
-        tables.append(rows.assign(image=[Path(name).name for name in rows["image"]]).sort_values(["image", "recipe"], ignore_index=True))
+        tables.append(
+            rows.assign(image=[Path(name).name for name in rows["image"]]).sort_values(
+                ["image", "recipe"], ignore_index=True
+            )
+        )
     assert len(tables[0]) == 12
     for table in tables[1:]:
         assert table[COMPARED].equals(tables[0][COMPARED])

@@ -1,4 +1,4 @@
-"The site is built from a copy of the notebooks, and every page of it is walked: links, anchors, names, pictures, nothing remote."
+"The site is built from a copy of the notebooks; links, anchors, names and pictures of every page are checked."
 
 import ast
 import json
@@ -14,13 +14,12 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_markdown_cell, new_notebook
+from reference import entries
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tools"))
-
-from reference import entries  # noqa: E402
-
-LEFT_OUT = shutil.ignore_patterns(".git", "*.egg-info", "__pycache__", ".*_cache", ".ipynb_checkpoints", "runs", "_docs")
+LEFT_OUT = shutil.ignore_patterns(
+    ".git", "*.egg-info", "__pycache__", ".*_cache", ".ipynb_checkpoints", "runs", "_docs"
+)
 
 
 def built(root: Path, folder: Path) -> Path:
@@ -64,7 +63,11 @@ def dead_links(site: Path, pages: dict[str, BeautifulSoup]) -> tuple[int, list[s
             target = (site / page).parent / unquote(link.path) if link.path else site / page
             target = (target / "index.html" if target.is_dir() else target).resolve()
             inside = target.relative_to(site.resolve()).as_posix() if target.is_relative_to(site.resolve()) else ""
-            if not inside or not target.is_file() or (link.fragment and inside in names and unquote(link.fragment) not in names[inside]):
+            if (
+                not inside
+                or not target.is_file()
+                or (link.fragment and inside in names and unquote(link.fragment) not in names[inside])
+            ):
                 dead.append(f"{page}: {tag[attribute]}")
     return count, dead
 
@@ -77,8 +80,14 @@ def test_no_internal_link_or_anchor_is_dead(site, pages):
 
 
 def test_a_dead_link_and_a_dead_anchor_are_found(site, pages):
-    page = BeautifulSoup('<a href="nowhere.html">a</a> <a href="#nothing">b</a> <a href="averaging/wrapper.html#mid">c</a>', "html.parser")
-    assert dead_links(site, {**pages, "index.html": page})[1][-2:] == ["index.html: nowhere.html", "index.html: #nothing"]
+    page = BeautifulSoup(
+        '<a href="nowhere.html">a</a> <a href="#nothing">b</a> <a href="averaging/wrapper.html#mid">c</a>',
+        "html.parser",
+    )
+    assert dead_links(site, {**pages, "index.html": page})[1][-2:] == [
+        "index.html: nowhere.html",
+        "index.html: #nothing",
+    ]
 
 
 def test_every_notebook_has_a_page_that_can_be_reached(site, pages):
@@ -90,15 +99,24 @@ def test_every_notebook_has_a_page_that_can_be_reached(site, pages):
         if page in seen or page not in pages:
             continue
         seen.add(page)
-        targets = ((site / page).parent / unquote(urlsplit(tag["href"]).path) for tag in pages[page].find_all("a", href=True))
-        waiting += [t.resolve().relative_to(site.resolve()).as_posix() for t in targets if t.resolve().is_relative_to(site.resolve())]
+        targets = (
+            (site / page).parent / unquote(urlsplit(tag["href"]).path) for tag in pages[page].find_all("a", href=True)
+        )
+        waiting += [
+            t.resolve().relative_to(site.resolve()).as_posix()
+            for t in targets
+            if t.resolve().is_relative_to(site.resolve())
+        ]
     assert sorted(set(pages) - seen) == []
     menu = {tag["href"] for tag in pages["index.html"].select("#quarto-sidebar a[href]")}
     assert sorted(page for page in pages if not any(link.removeprefix("./") == page for link in menu)) == []
 
 
 def test_the_front_page_lists_the_chapters_as_the_menu_does(pages):
-    front, menu = pages["index.html"].find("main"), pages["index.html"].select("#quarto-sidebar .sidebar-menu-container a[href]")
+    front, menu = (
+        pages["index.html"].find("main"),
+        pages["index.html"].select("#quarto-sidebar .sidebar-menu-container a[href]"),
+    )
     order = [tag["href"].removeprefix("./") for tag in menu]
     order = list(dict.fromkeys(page for page in order if page in pages and page != "index.html"))
     chapters = front.find(id="the-chapters")
@@ -112,20 +130,31 @@ def test_the_front_page_comes_to_the_point(pages):
     whole = str(main)
     text = main.get_text(" ", strip=True)
     assert whole.index("<img") < whole.index("<table") < whole.index("mid demo") < whole.index("Understand it")
-    assert re.search(r"\+\d\.\d \[[+-]\d\.\d,\s[+-]\d\.\d\]", text) and text.index("Three doors") < text.index("The chapters")
+    assert re.search(r"\+\d\.\d \[[+-]\d\.\d,\s[+-]\d\.\d\]", text) and text.index("Three doors") < text.index(
+        "The chapters"
+    )
     headings = [tag.get_text(strip=True) for tag in main.find_all("h2")]
     assert headings[:3] == ["What it gives, measured", "Two commands", "Three doors"]
 
 
 def test_words_stand_left_and_sentences_break(pages):
-    claims = [cell for cell in pages["paper/claims.html"].select("table.dataframe td") if "beat the center crop" in cell.get_text()]
+    claims = [
+        cell
+        for cell in pages["paper/claims.html"].select("table.dataframe td")
+        if "beat the center crop" in cell.get_text()
+    ]
     assert claims and all("sentences" in cell["class"] and not cell.get_text().endswith("...") for cell in claims)
     table = pages["paper/table_1.html"].find("table", class_="dataframe")
     assert not [cell for cell in table.find_all("td") if cell.get_text() == "224" and cell.get("class")]
 
 
 def test_tables_have_one_row_of_headings(pages):
-    assert [page for page, soup in pages.items() for table in soup.select("table.dataframe") if len(table.select("thead tr")) > 1] == []
+    assert [
+        page
+        for page, soup in pages.items()
+        for table in soup.select("table.dataframe")
+        if len(table.select("thead tr")) > 1
+    ] == []
     heads = pages["beyond/draws.html"].select("table.dataframe thead tr")
     assert ["crops", "way"] in [[cell.get_text() for cell in row.find_all("th")][:2] for row in heads]
 
@@ -142,7 +171,10 @@ def public_names() -> list[tuple[str, str]]:
     for path in sorted((ROOT / "mid_nbdev").rglob("[!_]*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-                found += [(path.relative_to(ROOT / "mid_nbdev").with_suffix("").as_posix(), name) for name in ast.literal_eval(node.value)]
+                found += [
+                    (path.relative_to(ROOT / "mid_nbdev").with_suffix("").as_posix(), name)
+                    for name in ast.literal_eval(node.value)
+                ]
     return found
 
 
@@ -162,7 +194,11 @@ def test_every_public_name_has_an_entry_with_its_parameters(pages):
 
 def test_every_entry_has_a_sentence_and_every_parameter_a_note():
     everything = [e for listed in entries(ROOT / "mid_nbdev").values() for top in listed for e in top.everything()]
-    silent = {f"{e.module}.{e.name}" for e in everything if not e.summary or any(re.fullmatch("`[^`]*`", text) for text in e.parameters)}
+    silent = {
+        f"{e.module}.{e.name}"
+        for e in everything
+        if not e.summary or any(re.fullmatch("`[^`]*`", text) for text in e.parameters)
+    }
     assert not silent, "say what it is beside it"
 
 
@@ -182,19 +218,30 @@ def test_every_picture_says_what_it_shows(pages):
 def test_nothing_comes_from_another_site(site, pages):
     loads = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src"}
     remote = re.compile(r"^(https?:)?//")
-    found = [(page, tag) for page, soup in pages.items() for name, a in loads.items() for tag in soup.find_all(name, attrs={a: remote})]
+    found = [
+        (page, tag)
+        for page, soup in pages.items()
+        for name, a in loads.items()
+        for tag in soup.find_all(name, attrs={a: remote})
+    ]
     assert found == []
     for path in site.rglob("*.css"):
-        assert not re.search(r"""(@import|url\()\s*['"]?\s*(url\()?['"]?(https?:)?//""", path.read_text(encoding="utf-8")), path.name
+        assert not re.search(
+            r"""(@import|url\()\s*['"]?\s*(url\()?['"]?(https?:)?//""", path.read_text(encoding="utf-8")
+        ), path.name
 
 
 def test_an_option_keeps_its_two_hyphens(pages):
     texts = {page: soup.find("main").get_text() for page, soup in pages.items()}
-    assert [f"{page}: {found}" for page, text in texts.items() for found in re.findall(r"(?:^|\s)–[a-z][\w-]+", text)] == []
+    assert [
+        f"{page}: {found}" for page, text in texts.items() for found in re.findall(r"(?:^|\s)–[a-z][\w-]+", text)
+    ] == []
 
 
 def test_formulas_are_drawn_by_the_browser_itself(pages):
-    assert pages["crops/geometry.html"].select_one("math mi") and pages["averaging/wrapper.html"].select_one("math msub")
+    assert pages["crops/geometry.html"].select_one("math mi") and pages["averaging/wrapper.html"].select_one(
+        "math msub"
+    )
     assert not [page for page, soup in pages.items() if soup.find(class_="math")]
 
 
@@ -216,7 +263,9 @@ def test_a_link_to_no_notebook_stops_the_build(copy, tmp_path):
     notebook = broken / "nbs" / "crops" / "00_geometry.ipynb"
     text = notebook.read_text(encoding="utf-8").replace("Nothing here touches a pixel", "See [this](09_gone.ipynb)")
     notebook.write_text(text, encoding="utf-8")
-    run = subprocess.run([sys.executable, broken / "tools" / "docs.py", tmp_path / "docs"], capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, broken / "tools" / "docs.py", tmp_path / "docs"], capture_output=True, text=True
+    )
     assert run.returncode == 1 and "crops/00_geometry.ipynb: links to 09_gone.ipynb, which is no notebook" in run.stderr
     assert not (tmp_path / "docs").exists()
 
@@ -245,7 +294,9 @@ def test_tutorials_open_on_colab_where_they_run():
     for path in sorted((ROOT / "nbs" / "tutorials").glob("*.ipynb")):
         text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
         links = re.findall(r"\(https://colab\.research\.google\.com/github/([^)]*)\)", text)
-        assert links == ([] if path.stem == "on_your_cluster" else [f"mid-nbdev/mid_nbdev/blob/main/nbs/tutorials/{path.name}"])
+        assert links == (
+            [] if path.stem == "on_your_cluster" else [f"mid-nbdev/mid_nbdev/blob/main/nbs/tutorials/{path.name}"]
+        )
         wanted = re.findall(r'%pip install "mid_nbdev\[([\w,]+)\] @ git\+https://github.com/mid-nbdev/mid_nbdev"', text)
         assert len(wanted) == len(links) and all(set(names.split(",")) <= extras for names in wanted)
 
@@ -256,6 +307,8 @@ def test_quarto_renders_the_same_pages_where_it_is_installed(copy, site, tmp_pat
     stand_in.write_text(f"""#!{sys.executable}
 import sys
 from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
 command, folder, *options = sys.argv[1:]
 assert (command, options) == ("render", ["--no-execute"]), sys.argv
 assert "html-math-method: mathml" in (Path(folder) / "_quarto.yml").read_text()
@@ -268,6 +321,9 @@ for page in Path(folder).rglob("*.ipynb"):
     stand_in.chmod(0o755)
     environment = {**os.environ, "PATH": f"{stand_in.parent}{os.pathsep}{os.environ['PATH']}"}
     subprocess.run([sys.executable, copy / "tools" / "docs.py", tmp_path / "docs"], check=True, env=environment)
-    names = {folder: sorted(path.relative_to(folder) for path in folder.rglob("*.html")) for folder in (site, tmp_path / "docs")}
+    names = {
+        folder: sorted(path.relative_to(folder) for path in folder.rglob("*.html"))
+        for folder in (site, tmp_path / "docs")
+    }
     assert names[site] == names[tmp_path / "docs"]
     assert not any(path.read_text() for path in (tmp_path / "docs").rglob("*.html"))

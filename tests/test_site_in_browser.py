@@ -7,16 +7,24 @@ from pathlib import Path
 import pytest
 from browser import chromium, needs_chromium, served
 
-pytestmark = needs_chromium
+pytestmark = [pytest.mark.long, needs_chromium]
 ROOT = Path(__file__).resolve().parent.parent
-WIDE = """() => [...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > innerWidth + 1
-    && !e.closest("pre, .cell-output, .cell-output-display, .offcanvas, math")).map(e => e.outerHTML.slice(0, 80)).slice(0, 3)"""
+WIDE = """() => [...document.querySelectorAll("body *")]
+    .filter(e => e.getBoundingClientRect().right > innerWidth + 1)
+    .filter(e => !e.closest("pre, .cell-output, .cell-output-display, .offcanvas, math"))
+    .map(e => e.outerHTML.slice(0, 80)).slice(0, 3)"""
+CUT = """() => [...document.querySelectorAll("main pre:not(.columns)")]
+    .filter(e => e.scrollWidth > e.clientWidth + 1).length"""
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site") / "docs"
-    subprocess.run([sys.executable, ROOT / "tools" / "docs.py", folder, "--engine", "smalldocs"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, ROOT / "tools" / "docs.py", folder, "--engine", "smalldocs"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     return folder
 
 
@@ -32,7 +40,9 @@ def page(site, browser):
     with served(site) as address:
         context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=address, color_scheme="light")
         opened, wrong = context.new_page(), []
-        opened.on("request", lambda request: None if request.url.startswith((address, "data:")) else wrong.append(request.url))
+        opened.on(
+            "request", lambda request: None if request.url.startswith((address, "data:")) else wrong.append(request.url)
+        )
         opened.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
         opened.on("pageerror", lambda error: wrong.append(str(error)))
         yield opened
@@ -65,14 +75,16 @@ def test_no_line_of_code_is_cut(page):
         page.set_viewport_size({"width": width, "height": 900})
         for name in ("averaging/wrapper.html", "paper/table_9.html", "tutorials/five_minutes.html"):
             page.goto(name)
-            wide = "() => [...document.querySelectorAll('main pre:not(.columns)')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
-            assert page.evaluate(wide) == 0, name
+            assert page.evaluate(CUT) == 0, name
 
 
 def test_the_names_of_rows_stay_in_sight(page):
     page.set_viewport_size({"width": 1000, "height": 900})
     page.goto("paper/table_3.html")
-    box, name = page.locator("main .cell-output-display").nth(1), page.locator("main td", has_text="Average of SM of 20 RCs").first
+    box, name = (
+        page.locator("main .cell-output-display").nth(1),
+        page.locator("main td", has_text="Average of SM of 20 RCs").first,
+    )
     before = name.bounding_box()["x"]
     assert box.evaluate("box => box.scrollWidth > box.clientWidth && (box.scrollLeft = 300) && box.scrollLeft") == 300
     assert abs(name.bounding_box()["x"] - before) < 2

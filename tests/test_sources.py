@@ -76,7 +76,16 @@ def place(tmp_path_factory):
 
 
 def evaluate(place, out, *words):
-    given = ("evaluate", "timm/test_resnet", "--checkpoint", place / "own.pth", "--engine", "eager", "--recipes", "CC,2RC")
+    given = (
+        "evaluate",
+        "timm/test_resnet",
+        "--checkpoint",
+        place / "own.pth",
+        "--engine",
+        "eager",
+        "--recipes",
+        "CC,2RC",
+    )
     mid(*given, "--out", place / out, *words)
     return Run.open(place / out).rows()
 
@@ -92,9 +101,23 @@ def flat(place):
     return evaluate(place, "flat-run", "--data", place / "flat", "--labels", place / "labels.csv")
 
 
-READ = {".csv": pd.read_csv, ".json": pd.read_json, ".jsonl": partial(pd.read_json, lines=True), ".parquet": pd.read_parquet}
-SOURCES = ["numbers", "imagenet", "imagenet/val", "folders.tar", "shards", "shards/*.tar", "hub/validation.parquet", "hub",
-           "imagenet/val/*/*.JPEG"]
+READ = {
+    ".csv": pd.read_csv,
+    ".json": pd.read_json,
+    ".jsonl": partial(pd.read_json, lines=True),
+    ".parquet": pd.read_parquet,
+}
+SOURCES = [
+    "numbers",
+    "imagenet",
+    "imagenet/val",
+    "folders.tar",
+    "shards",
+    "shards/*.tar",
+    "hub/validation.parquet",
+    "hub",
+    "imagenet/val/*/*.JPEG",
+]
 
 
 @pytest.mark.parametrize("data", SOURCES)
@@ -128,7 +151,9 @@ def test_real_labels(place, flat):
     right = [[7, int(says[name])] for name in PHOTOS.names]
     right[0], right[1] = [], [(right[1][1] + 1) % 1000]
     (place / "real.json").write_text(json.dumps(right))
-    rows = evaluate(place, "real-run", "--data", place / "imagenet", "--labels", place / "real.json").query("recipe == 'CC'")
+    rows = evaluate(place, "real-run", "--data", place / "imagenet", "--labels", place / "real.json").query(
+        "recipe == 'CC'"
+    )
     assert sorted(Path(name).name for name in rows["image"]) == VALIDATION[1:]
     assert ((rows["rank"] == 0) == [not name.endswith(VALIDATION[1]) for name in rows["image"]]).all()
 
@@ -137,10 +162,23 @@ def test_a_subset_of_the_classes(place):
     inside = read_classes("imagenet-r")
     rows = pd.DataFrame({"file": PHOTOS.names, "label": inside[:6]})
     rows.to_csv(place / "inside.csv", index=False)
-    told = evaluate(place, "inside-run", "--data", place / "flat", "--labels", place / "inside.csv", "--classes", "imagenet-r")
+    told = evaluate(
+        place, "inside-run", "--data", place / "flat", "--labels", place / "inside.csv", "--classes", "imagenet-r"
+    )
     assert np.isin(told["prediction"], inside).all()
-    rows.assign(label=[number for number in range(1000) if number not in inside][:6]).to_csv(place / "outside.csv", index=False)
-    given = ("evaluate", "timm/test_resnet", "--checkpoint", place / "own.pth", "--data", place / "flat", "--labels", place / "outside.csv")
+    rows.assign(label=[number for number in range(1000) if number not in inside][:6]).to_csv(
+        place / "outside.csv", index=False
+    )
+    given = (
+        "evaluate",
+        "timm/test_resnet",
+        "--checkpoint",
+        place / "own.pth",
+        "--data",
+        place / "flat",
+        "--labels",
+        place / "outside.csv",
+    )
     mid(*given, "--classes", "imagenet-r", status=2)
 
 

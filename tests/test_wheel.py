@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TOOL = Path(__file__).resolve().parent.parent / "tools" / "check_wheel.py"
 
 
+@pytest.mark.long
 def test_wheel_runs_outside_the_clone():
     done = subprocess.run([sys.executable, TOOL, "--here"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

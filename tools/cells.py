@@ -18,7 +18,8 @@ from pathlib import Path
 from reference import Module, module_files
 
 ROOT = Path(__file__).resolve().parent.parent
-LAYERS = ("errors", "crops", "data", "networks", "averaging", "evaluation", "analysis", "deployment", "benchmark", "paper", "cli", "__main__")
+LAYERS = ["errors", "crops", "data", "networks", "averaging", "evaluation", "analysis", "deployment", "benchmark"]
+LAYERS += ["paper", "cli", "__main__"]
 CELL_LINES, MODULE_LINES = 40, 300
 MODULES_OF_THEIR_OWN_SIZE = {"_modidx.py": 1000}
 UNRUN = ("notest", "slow", "gpu", "hide", "export")
@@ -28,8 +29,9 @@ MACHINE = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|Users|work)/\w+")
 
 def measure_notebook(path: Path) -> list[str]:
     "What is outside the bounds in a notebook, each with the cell's id."
-    cells = [{**cell, "source": "".join(cell["source"])} for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
-    found = [] if begins_well(cells) else ["the first cell is not `# Title`, then `> what the reader gains` on one line"]
+    saved = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    cells = [{**cell, "source": "".join(cell["source"])} for cell in saved]
+    found = [] if begins_well(cells) else ["the first cell is not `# Title` and `> what the reader gains` in one line"]
     if re.search(r"^- ", cells[0]["source"] if cells else "", re.MULTILINE):
         found.append("a list in the first cell, which nbdev reads as front matter: give it a cell of its own")
     for cell in cells:
@@ -42,7 +44,9 @@ def measure_notebook(path: Path) -> list[str]:
 
 def begins_well(cells: list[dict]) -> bool:
     "Is there a title, and a promise in one line?"
-    return bool(cells) and cells[0]["cell_type"] == "markdown" and bool(re.match(r"# \S.*\n\n> \S.*[.!?](\n\n|\n*$)", cells[0]["source"]))
+    if not cells or cells[0]["cell_type"] != "markdown":
+        return False
+    return bool(re.match(r"# \S.*\n\n> \S.*[.!?](\n\n|\n*$)", cells[0]["source"]))
 
 
 def measure_code(cell: dict, notebook: str) -> list[str]:
@@ -56,7 +60,7 @@ def measure_code(cell: dict, notebook: str) -> list[str]:
         found.append("its output is an error")
     body = ast.parse(re.sub(r"^[%!].*$", "", cell["source"], flags=re.MULTILINE)).body
     imports = [isinstance(node, ast.Import | ast.ImportFrom) for node in body]
-    if any(imports) and not all(imports) and notebook != "index.ipynb":  # the README's five lines are whole by themselves
+    if any(imports) and not all(imports) and notebook != "index.ipynb":  # the README's five lines are one cell
         found.append("imports beside other code")
     if not cell["outputs"] and not marks & set(UNRUN) and body and shows(body[-1]):
         found.append("no output is saved")
@@ -82,9 +86,10 @@ def against_layers(imports: dict[str, set[str]]) -> list[str]:
     def layer(module: str) -> int:
         return LAYERS.index(module.split(".")[0])
 
-    strange = [f"{name}: its folder is none of {', '.join(LAYERS)}" for name in imports if name.split(".")[0] not in LAYERS]
-    return strange or [f"{name}: imports {other}, which lies above it" for name, others in imports.items() for other in sorted(others)
-                       if other in imports and layer(other) > layer(name)]
+    if strange := [name for name in imports if name.split(".")[0] not in LAYERS]:
+        return [f"{name}: its folder is none of {', '.join(LAYERS)}" for name in strange]
+    pairs = [(name, other) for name, others in imports.items() for other in sorted(others & imports.keys())]
+    return [f"{name}: imports {other}, which lies above it" for name, other in pairs if layer(other) > layer(name)]
 
 
 def circles(imports: dict[str, set[str]]) -> list[str]:
@@ -98,8 +103,9 @@ def circles(imports: dict[str, set[str]]) -> list[str]:
 
 def numbered_twice(notebooks: list[str]) -> list[str]:
     "Notebooks, relative to nbs, that have one number in one folder."
-    places = Counter(re.sub(r"(\d+)_[^/]*$", r"\1", name) for name in notebooks if re.search(r"(^|/)\d+_[^/]*$", name))
-    return [f"nbs/{name}: its number is another's too" for name in notebooks if places[re.sub(r"(\d+)_[^/]*$", r"\1", name)] > 1]
+    places = {name: re.sub(r"(\d+)_[^/]*$", r"\1", name) for name in notebooks if re.search(r"(^|/)\d+_[^/]*$", name)}
+    taken = Counter(places.values())
+    return [f"nbs/{name}: its number is another's too" for name, place in places.items() if taken[place] > 1]
 
 
 def read_imports(package: Path) -> dict[str, set[str]]:
@@ -113,7 +119,8 @@ def measure(root: Path) -> list[str]:
     notebooks = [path for path in sorted((root / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
     found = [f"{path.relative_to(root)}: {text}" for path in notebooks for text in measure_notebook(path)]
     package = root / "mid_nbdev"
-    found += [f"{path.relative_to(root)}: {text}" for path in sorted(package.rglob("*.py")) for text in measure_module(path)]
+    modules = sorted(package.rglob("*.py"))
+    found += [f"{path.relative_to(root)}: {text}" for path in modules for text in measure_module(path)]
     imports = read_imports(package)
     found += numbered_twice([path.relative_to(root / "nbs").as_posix() for path in notebooks])
     return found + against_layers(imports) + circles(imports)

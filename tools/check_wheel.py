@@ -1,4 +1,4 @@
-"""Build the sdist and from it the wheel, install that in a new environment outside the clone, run it: `python tools/check_wheel.py`.
+"""Build the sdist, the wheel from it, install that in a new environment and run it: `python tools/check_wheel.py`.
 
 Downloads what the wheel needs. With `--here` only the wheel is new, and what it needs is what this environment has.
 """
@@ -27,10 +27,12 @@ def build(folder: Path) -> Path:
     with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
         archive.extractall(folder / "sdist", filter="data")
     unpacked = next((folder / "sdist").iterdir())
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, unpacked, folder=folder)
+    pip = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation")
+    run(*pip, "-w", folder, unpacked, folder=folder)
     wheel = next(folder.glob("*.whl"))
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    files = [path for path in (ROOT / "mid_nbdev").rglob("*") if path.suffix in (".py", ".csv") or path.name == "py.typed"]
+    everything = (ROOT / "mid_nbdev").rglob("*")
+    files = [path for path in everything if path.suffix in (".py", ".csv") or path.name == "py.typed"]
     kept = {path.relative_to(ROOT).as_posix() for path in files}
     if packed != kept:
         sys.exit(f"the wheel does not hold what the clone holds: {sorted(packed ^ kept)}")
@@ -51,7 +53,8 @@ def check(folder: Path, here: bool) -> None:
     where = run(python, "-c", "import mid_nbdev; print(mid_nbdev.__file__)", folder=folder).strip()
     if not Path(where).is_relative_to(made):
         sys.exit(f"not the wheel is imported but {where}")
-    print(run(mid, "--version", folder=folder), run(mid, "doctor", "--no-rate", folder=folder), run(mid, "demo", folder=folder), sep="\n")
+    for words in (["--version"], ["doctor", "--no-rate"], ["demo"]):
+        print(run(mid, *words, folder=folder))
     if (folder / "mid-demo" / "crops.png").stat().st_size < 1000:
         sys.exit("the demo wrote no figure")
 

@@ -28,6 +28,12 @@ from reference import entries, markdown
 ROOT = Path(__file__).resolve().parent.parent
 HIDDEN = ("hide", "default_exp", "export", "exporti")
 LONG = 12  # lines of a hundred characters: longer code is folded on pages that a reader comes to for the results
+REMOTE = (
+    r'<script[^>]*\bsrc="https?://[^"]*"[^>]*></script>',
+    r'<link[^>]*\brel="stylesheet"[^>]*href="https?://[^>]*>',
+    r'<link[^>]*\bhref="https?://[^"]*"[^>]*\brel="stylesheet"[^>]*>',
+)
+REMOTE_IMPORT = r"""@import\s+(url\(\s*['"]?https?://[^)]*\)|['"]https?://[^'"]*['"])[^;{]*;"""
 
 
 class Book:
@@ -58,7 +64,8 @@ class Book:
 
     def module(self, path: str) -> str:
         "The module a notebook is exported to; empty if it exports none."
-        exported = (re.match(r"#\|\s*default_exp\s+(\S+)", cell["source"]) for cell in self.cells(path) if cell["cell_type"] == "code")
+        sources = (cell["source"] for cell in self.cells(path) if cell["cell_type"] == "code")
+        exported = (re.match(r"#\|\s*default_exp\s+(\S+)", source) for source in sources)
         return next((match.group(1) for match in exported if match), "")
 
     def stage(self, folder: Path) -> None:
@@ -78,17 +85,19 @@ class Book:
         sidebar, navbar = config["website"]["sidebar"], config["website"]["navbar"]
         sidebar["contents"] = self.expanded(sidebar["contents"], listed)
         navbar["left"] = [{**item, "href": self.pages[item["href"]]} for item in navbar["left"]]
-        (folder / "_quarto.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        (folder / "_quarto.yml").write_text(text, encoding="utf-8")
 
     def expanded(self, contents: list, listed: set[str]) -> list:
-        "The sidebar under the pages' own names: a pattern gives the pages not listed before it, a section without pages goes."
+        "The sidebar with page names: a pattern gives the pages not listed before it; an empty section is left out."
         found: list = []
         for item in contents:
             if isinstance(item, dict) and "contents" in item:
                 inner = self.expanded(item["contents"], listed)
                 found += [{**item, "contents": inner}] if inner else []
             elif isinstance(item, str):
-                new = [path for path in self.pages if fnmatch(path, item) and path.count("/") == item.count("/") and path not in listed]
+                beside = [path for path in self.pages if path.count("/") == item.count("/")]
+                new = [path for path in beside if fnmatch(path, item) and path not in listed]
                 listed.update(new)
                 found += [self.pages[path] for path in new]
             else:
@@ -96,7 +105,7 @@ class Book:
         return found
 
     def staged(self, path: str) -> dict:
-        "A notebook as it is rendered: front matter, prose with links, entries where code was exported, examples with outputs."
+        "A notebook as it is rendered: front matter, prose with links, reference entries, examples with outputs."
         cells, module = self.cells(path), self.module(path)
         first = cells[0]["source"]
         title = re.search(r"^# (.+)$", first, re.MULTILINE)
@@ -107,7 +116,8 @@ class Book:
         if not module:  # wide tables and figures take the place of the list of names
             front["toc"] = False
         cells[0]["source"] = first.replace(title.group(), "", 1).replace(promise.group(), "", 1).strip()
-        made = [{"cell_type": "raw", "id": "front", "metadata": {}, "source": f"---\n{yaml.safe_dump(front, allow_unicode=True)}---\n"}]
+        text = f"---\n{yaml.safe_dump(front, allow_unicode=True)}---\n"
+        made = [{"cell_type": "raw", "id": "front", "metadata": {}, "source": text}]
         for cell in cells:
             made += self.staged_cell(cell, module, path)
         metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
@@ -133,16 +143,18 @@ class Book:
         address = f"{self.source}/{self.settings['lib_path']}/{module.replace('.', '/')}.py"
         made = [text_cell(f"{cell['id']}-{e.anchor}", self.linked(markdown(e, address), path)) for e in defined]
         code = re.sub(r"^#\|.*\n", "", cell["source"], flags=re.MULTILINE)
-        return made if re.fullmatch(r"((from \S+ )?import .*\n?|\s*\n)*", code) else [*made, folded({**cell, "source": code})]
+        only_imports = re.fullmatch(r"((from \S+ )?import .*\n?|\s*\n)*", code)
+        return made if only_imports else [*made, folded({**cell, "source": code})]
 
     def linked(self, text: str, path: str) -> str:
         "Markdown with links to the pages' own names, and public names in backticks linked to their entries."
         parts = re.split(r"(^```.*?^```|^#.*?$|``.*?``)", text, flags=re.MULTILINE | re.DOTALL)
         for number in range(0, len(parts), 2):
-            plain = re.sub(r"^\[!\[.*\]\(https?://.*\)$", "", parts[number], flags=re.MULTILINE)  # badges are for the README
+            plain = re.sub(r"^\[!\[.*\]\(https?://.*\)$", "", parts[number], flags=re.MULTILINE)  # badges
             plain = re.sub(r"!\[([^\]]*)\]\(https?://[^)]*\)", r"\1", plain)
             plain = re.sub(r"!\[([^\]]+)\]\(([^)]*)\)", r'![](\2){fig-alt="\1"}', plain)
-            plain = re.sub(r"\]\(([^)#:]+\.ipynb)((?:#[^)]*)?)\)", lambda m: f"]({self.address(m.group(1), path)}{m.group(2)})", plain)
+            link = r"\]\(([^)#:]+\.ipynb)((?:#[^)]*)?)\)"
+            plain = re.sub(link, lambda m: f"]({self.address(m.group(1), path)}{m.group(2)})", plain)
             parts[number] = re.sub(r"(?<![\[`])`([A-Za-z_][\w.]*)(\(\))?`(?!`)", lambda m: self.named(m, path), plain)
         return "".join(parts)
 
@@ -219,7 +231,9 @@ def told(output: dict) -> dict:
 def merge_headings(table: Tag) -> None:
     "Put the names of a table's index, which pandas gives a row of their own, into the row of the columns' names."
     heads = [row.find_all("th") for row in table.select("thead tr")]
-    if len(heads) != 2 or len(heads[0]) != len(heads[1]) or heads[1][-1].get_text():  # the last is a column's: two levels of columns
+    if len(heads) != 2 or len(heads[0]) != len(heads[1]):
+        return
+    if heads[1][-1].get_text():  # the last is a column's: two levels of columns
         return
     for column, index in zip(*heads, strict=True):
         if index.get_text():
@@ -242,18 +256,23 @@ def render(folder: Path, engine: str) -> None:
 
 
 def settle(folder: Path) -> None:
-    "Make a rendered site stand alone and fit its lines: formulas as MathML, no fonts, styles or scripts from other sites."
+    "Make a rendered site self-contained: formulas as MathML, no fonts, styles or scripts from other sites."
     for path in folder.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         text = re.sub(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', formula, text, flags=re.DOTALL)
-        text = re.sub(r'<script[^>]*\bsrc="https?://[^"]*"[^>]*></script>|<link[^>]*\brel="stylesheet"[^>]*href="https?://[^>]*>', "", text)
-        text = re.sub(r'<link[^>]*\bhref="https?://[^"]*"[^>]*\brel="stylesheet"[^>]*>', "", text)
+        for remote in REMOTE:
+            text = re.sub(remote, "", text)
         text = re.sub(r"<pre><code>(.*?)</code></pre>", in_columns, text, flags=re.DOTALL)
-        text = re.sub(r"(?<=<code>)[^<]*", lambda m: re.sub(r"--[a-z][\w-]*", r'<span class="option">\g<0></span>', m.group()), text)
+        text = re.sub(r"(?<=<code>)[^<]*", with_options, text)
         path.write_text(text, encoding="utf-8")
     for path in folder.rglob("*.css"):
         text = path.read_text(encoding="utf-8")
-        path.write_text(re.sub(r"""@import\s+(url\(\s*['"]?https?://[^)]*\)|['"]https?://[^'"]*['"])[^;{]*;""", "", text), encoding="utf-8")
+        path.write_text(re.sub(REMOTE_IMPORT, "", text), encoding="utf-8")
+
+
+def with_options(match: re.Match) -> str:
+    "Code, with the options of a command marked, so that their hyphens stay together."
+    return re.sub(r"--[a-z][\w-]*", r'<span class="option">\g<0></span>', match.group())
 
 
 def in_columns(match: re.Match) -> str:
@@ -285,7 +304,8 @@ def build(root: Path, target: Path, engine: str = "") -> list[Path]:
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("folder", nargs="?", type=Path, default=ROOT / "_docs", help="where the site goes")
-    arguments.add_argument("--engine", choices=("quarto", "smalldocs"), default="", help="Quarto if it is installed, else smalldocs")
+    engines = ("quarto", "smalldocs")
+    arguments.add_argument("--engine", choices=engines, default="", help="Quarto if it is installed, else smalldocs")
     given = arguments.parse_args()
     for made in build(ROOT, given.folder, given.engine):
         print(f"{made.stat().st_size / 1e3:8.0f} kB  {made.relative_to(given.folder)}")

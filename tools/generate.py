@@ -29,7 +29,8 @@ def write_readme(root: Path) -> None:
     text = re.sub(r"```python\s*```\n", "", text)
     text = re.sub(r"\]\((?!https?:|#)([^)]+)\)", r"](nbs/\1)", text)
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-    (root / "README.md").write_text(f"<!-- Generated from nbs/index.ipynb: edit it there. -->\n{text}", encoding="utf-8")
+    text = f"<!-- Generated from nbs/index.ipynb: edit it there. -->\n{text}"
+    (root / "README.md").write_text(text, encoding="utf-8")
 
 
 def generate(root: Path) -> None:
@@ -50,10 +51,14 @@ def stale(root: Path) -> list[str]:
             if module.name != "__init__.py":
                 module.unlink()
         generate(copy)
-        names = {path.relative_to(base).as_posix() for base in (root, copy) for glob in GENERATED for path in base.glob(glob)}
-        names = {name for name in names if ".ipynb_checkpoints" not in name}
-        read = {base: {name: (base / name).read_bytes() if (base / name).exists() else None for name in names} for base in (root, copy)}
-        return sorted(name for name in names if read[root][name] != read[copy][name])
+        kept, made = contents(root), contents(copy)
+        return sorted(name for name in kept.keys() | made.keys() if kept.get(name) != made.get(name))
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    "The generated files of a repository, each with its bytes."
+    paths = [path for glob in GENERATED for path in root.glob(glob) if ".ipynb_checkpoints" not in path.parts]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Reference entries of the package, read from its modules without importing them.
 
-An entry has the signature with its types, the docstring, each parameter's docment (shape, unit, range) and the errors
-that the code raises, in the code's own words. `entries` gives them all; `tools/docs.py` puts them on the pages.
+An entry has the signature with its types, the summary, what each parameter and the result is (shape, unit, range), the
+errors that the code raises, in the code's own words, and an example. Parameters are described by the comment beside
+them or in a Google-style docstring. `entries` gives them all; `tools/docs.py` puts them on the pages.
 """
 
 import ast
@@ -10,6 +11,8 @@ import re
 import tokenize
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from docstring_parser import Docstring, DocstringStyle, parse
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -22,10 +25,12 @@ class Entry:
     name: str  # as "average" or "MID.forward"
     line: int  # where it begins in its module
     signature: str  # Python
-    summary: str  # docstring; empty for a constant
+    summary: str  # docstring without its sections; empty for a constant
     parameters: list[str] = field(default_factory=list)  # Markdown, one for each parameter or field
     result: str = ""  # Markdown
+    raises: list[str] = field(default_factory=list)  # Markdown, as the docstring says it
     errors: list[str] = field(default_factory=list)  # as "InputError: recipe ...", raised by the code itself
+    example: str = ""  # Python, with its output
     calls: set[str] = field(default_factory=set)  # names it calls
     methods: list["Entry"] = field(default_factory=list)
 
@@ -57,14 +62,16 @@ class Module:
         self.name, self.text, self.tree = module_name(path, package), text, ast.parse(text)
         tokens = tokenize.generate_tokens(io.StringIO(text).readline)
         self.notes = {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
-        self.public: list[str] = next((ast.literal_eval(n.value) for n in self.tree.body if self.assigns(n) == "__all__"), [])
+        listed = (ast.literal_eval(node.value) for node in self.tree.body if self.assigns(node) == "__all__")
+        self.public: list[str] = next(listed, [])
         self.imports: dict[str, tuple[str, str]] = {}
         for node in ast.walk(self.tree):
             if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith(f"{package.name}.")):
-                self.imports |= {alias.asname or alias.name: (self.origin(node, package.name), alias.name) for alias in node.names}
+                origin = self.origin(node, package.name)
+                self.imports |= {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
 
     def origin(self, node: ast.ImportFrom, package: str) -> str:
-        "The module that an import from this package names, without the package: a relative one counts from the module's folder."
+        "The module that an import names, without the package; a relative one counts from the module's folder."
         if not node.level:
             return (node.module or "").removeprefix(f"{package}.")
         above = self.name.split(".")[: -node.level]
@@ -101,10 +108,12 @@ class Module:
         "Entry of a function or method."
         given = parameters(node)[1 if owner and not is_static(node) else 0 :]
         name = f"{owner}.{node.name}" if owner else node.name
-        entry = Entry(self.name, name, node.lineno, signature(node, given), ast.get_docstring(node) or "")
-        entry.parameters = [self.described(arg, text) for arg, text in given if self.note(arg)]
+        docs = Docs(node)
+        entry = Entry(self.name, name, node.lineno, signature(node, given), docs.summary)
+        entry.parameters = [f"`{text}`" + colon(docs.notes.get(arg.arg) or self.note(arg)) for arg, text in given]
         if node.returns and ast.unparse(node.returns) != "None":
-            entry.result = f"`{ast.unparse(node.returns)}`" + colon(self.note(node.returns))
+            entry.result = f"`{ast.unparse(node.returns)}`" + colon(docs.result or self.note(node.returns))
+        entry.raises, entry.example = docs.raises, docs.example
         entry.errors, entry.calls = raised(node), called(node)
         return entry
 
@@ -112,15 +121,17 @@ class Module:
         "Entry of a class, with its fields or the parameters of its constructor, and its methods."
         made = {n.name: n for n in node.body if isinstance(n, Function)}
         fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
-        entry = Entry(self.name, node.name, node.lineno, "", ast.get_docstring(node) or "")
+        docs = Docs(node)
+        entry = Entry(self.name, node.name, node.lineno, "", docs.summary, raises=docs.raises, example=docs.example)
         if constructor := made.get("__init__"):
-            given = parameters(constructor)[1:]
-            entry.parameters = [self.described(arg, text) for arg, text in given]
+            given = [(arg.arg, self.note(arg), text) for arg, text in parameters(constructor)[1:]]
+            docs.notes = Docs(constructor).notes | docs.notes
         else:
-            given = [(n, ast.unparse(n)) for n in fields]
-            entry.parameters = [f"`{text}`" + colon(self.note(n)) for n, text in given]
+            given = [(ast.unparse(n.target), self.note(n), ast.unparse(n)) for n in fields]
+        entry.parameters = [f"`{text}`" + colon(docs.notes.get(name) or note) for name, note, text in given]
         bases = ", ".join(map(ast.unparse, node.bases))
-        entry.signature = written(f"class {node.name}", [text for _, text in given], "") + (f"  # a {bases}" if bases else "")
+        entry.signature = written(f"class {node.name}", [text for *_, text in given], "")
+        entry.signature += f"  # a {bases}" if bases else ""
         for name in ("__init__", "__post_init__"):
             if name in made:
                 entry.errors += raised(made[name])
@@ -132,9 +143,26 @@ class Module:
         "The docment of a parameter, field or result: the comment on its last line."
         return self.notes.get(getattr(node, "end_lineno", 0), "")
 
-    def described(self, arg: ast.arg, text: str) -> str:
-        "A parameter as Markdown."
-        return f"`{text}`" + colon(self.note(arg))
+
+class Docs:
+    "What a Google-style docstring says; a docstring without sections is a summary."
+
+    def __init__(self, node: ast.AsyncFunctionDef | ast.FunctionDef | ast.ClassDef):
+        parsed: Docstring = parse(ast.get_docstring(node) or "", DocstringStyle.GOOGLE)
+        prose = [parsed.short_description, parsed.long_description]
+        self.summary = "\n\n".join(text for text in prose if text)
+        self.notes = {item.arg_name.lstrip("*"): one_line(item.description) for item in parsed.params}
+        self.raises = [f"`{item.type_name}`" + colon(one_line(item.description)) for item in parsed.raises]
+        self.example = "\n\n".join(item.description or "" for item in parsed.examples)
+        self.result = ""
+        if parsed.returns:  # a text such as "scores: float32" is read as a type and its description
+            said = [parsed.returns.type_name, one_line(parsed.returns.description)]
+            self.result = ": ".join(text for text in said if text)
+
+
+def one_line(text: str | None) -> str:
+    "A description that was broken over lines."
+    return " ".join((text or "").split())
 
 
 def colon(note: str) -> str:
@@ -235,25 +263,31 @@ def entries(package: Path) -> dict[str, list[Entry]]:
         keys = (imports[entry.module].get(name, (entry.module, name)) for name in sorted(entry.calls))
         return [everything[key] for key in keys if key in everything and everything[key] is not entry]
 
+    def passing_on(entry: Entry) -> set[str]:
+        return {callee.name for callee in callees(entry) if (callee.module, callee.name) in raising}
+
     raising = {key for key, entry in everything.items() if entry.errors}
-    while more := {k for k, e in everything.items() if k not in raising and any((c.module, c.name) in raising for c in callees(e))}:
+    while more := {key for key, entry in everything.items() if passing_on(entry)} - raising:
         raising |= more
-    for entry in everything.values():
-        entry.calls = {c.name for c in callees(entry) if (c.module, c.name) in raising}
+    for entry, names in [(entry, passing_on(entry)) for entry in everything.values()]:
+        entry.calls = names
     return found
 
 
 def markdown(entry: Entry, source: str, level: int = 3) -> str:
     "An entry as Markdown; `source` is the address of its module's file."
     link = f'[source]({source}#L{entry.line}){{.source}}'
-    parts = [f"{'#' * level} {entry.name} {{#{entry.anchor} .entry}}", link, f"```python\n{entry.signature}\n```", entry.summary]
+    heading = f"{'#' * level} {entry.name} {{#{entry.anchor} .entry}}"
+    parts = [heading, link, f"```python\n{entry.signature}\n```", entry.summary]
     if entry.parameters:
         parts.append("\n".join(f"- {text}" for text in entry.parameters))
     if entry.result:
         parts.append(f"Returns {entry.result}")
-    if entry.errors:
-        parts.append("Raises\n\n" + "\n".join(f"- ``{text}``" for text in entry.errors))
+    if errors := [*entry.raises, *(f"``{text}``" for text in entry.errors)]:
+        parts.append("Raises\n\n" + "\n".join(f"- {text}" for text in errors))
     if entry.calls:
         parts.append(f"Passes on the errors of {', '.join(f'`{name}`' for name in sorted(entry.calls))}.")
+    if entry.example:
+        parts.append(f"Example\n\n```python\n{entry.example}\n```")
     parts += [markdown(method, source, level + 1) for method in entry.methods]
     return "\n\n".join(part for part in parts if part)
