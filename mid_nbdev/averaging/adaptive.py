@@ -34,8 +34,7 @@ def stop_early(
     "A policy on scores that are known already."
     counts = torch.arange(1, scores.shape[1] + 1, device=scores.device)
     means = scores.cumsum(1) / counts[:, None]
-    first, second = means.topk(2, -1).values.unbind(-1)
-    enough = first - second > policy.margin / counts.sqrt()
+    enough = policy.sure(means, counts)
     enough[:, -1] = True
     stopped = enough.int().argmax(1)
     return Stopped(means[torch.arange(len(means)), stopped], stopped + 1)
@@ -77,14 +76,13 @@ class _Undecided:
 def _decide(
     group: list[_Undecided], # images, a crop each
     scores: torch.Tensor, # their softmax scores (images, classes)
-    margin: float, # of the policy
+    policy: Policy, # when to stop
 ) -> list[bool]: # is each decided?
     "Add a crop's scores to each image; one transfer from the device for all."
     totals = torch.stack([image.total for image in group]) + scores
     for image, total in zip(group, totals): image.total, image.crops = total, image.crops + 1
     counts = torch.tensor([image.crops for image in group], device=scores.device)
-    first, second = (totals / counts[:, None]).topk(2, -1).values.unbind(-1)
-    enough = (first - second > margin / counts.sqrt()).tolist()
+    enough = policy.sure(totals / counts[:, None], counts).tolist()
     return [done or image.crops == len(image.boxes) for done, image in zip(enough, group)]
 
 # %% ../../nbs/averaging/01_adaptive.ipynb #8180e2c1
@@ -116,7 +114,7 @@ def average_until_sure(
         started = False
         for outputs in engine.outputs(batches()):
             group = on_their_way.popleft()
-            for one, done in zip(group, _decide(group, outputs[-1][:len(group)].softmax(-1), policy.margin)):
+            for one, done in zip(group, _decide(group, outputs[-1][:len(group)].softmax(-1), policy)):
                 if done: decided[one.number] = replace(one, image=one.image[:0])
                 else: waiting.append(one)
     ordered = [decided[number] for number in range(len(decided))]

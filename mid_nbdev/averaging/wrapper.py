@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['CUT_TOGETHER', 'fixed_batches', 'forward_crops', 'score_crops', 'average', 'as_pil', 'as_list', 'image_key',
-           'named_pictures', 'engine_for', 'MID', 'crop_outputs']
+           'Averaged', 'average_images', 'named_pictures', 'engine_for', 'MID', 'crop_outputs']
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #9b80c761
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import nn
 
 from .adaptive import average_until_sure, fit_policy
 from ..crops.boxes import cut, cut_many, resize
-from ..crops.recipes import Plan, Policy, Recipe, make_plan, parse_recipe
+from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan, parse_recipe
 from ..errors import InputError
 from ..networks.classifier import Classifier
 from ..networks.engines import Engine, TorchEngine, make_engine
@@ -153,26 +154,37 @@ def _with_boxes(
     seed: int = 0, # seed of the random crops
 ) -> list[tuple[torch.Tensor, np.ndarray]]: # (resized image, uint8 (height, width, 3); boxes (crops, 3))
     "Images resized, each with the boxes of its crops."
-    expected, device = classifier.preprocessing, next(classifier.parameters()).device
+    expected, device = classifier.preprocessing, classifier.device
     resized = [resize(picture, expected.resize_to, expected.interpolation).to(device) for picture in pictures]
     return [(image, plan.boxes(image.shape[0], image.shape[1], expected.crop_size, key, seed)) for image, key in zip(resized, keys)]
 
-def _average_images(
+# %% ../../nbs/averaging/00_wrapper.ipynb #2346d930
+class Averaged(NamedTuple):
+    "What a plan gives for a stream of images."
+    probabilities: torch.Tensor # (images, recipes, classes), float32
+    crops: torch.Tensor # how many crops each is an average of, (images, recipes)
+    logits: torch.Tensor | None # of every crop, (images, crops of the plan, classes); none if a policy chose the crops
+
+def average_images(
     engine: Engine, # what computes the outputs
     classifier: Classifier, # the classifier it was made for
-    images: Sequence[tuple[torch.Tensor, np.ndarray]], # from `_with_boxes`
-    plan: Plan, # of one recipe
-) -> tuple[torch.Tensor, torch.Tensor | None]: # probabilities (images, classes), and if the plan is a policy the crops used by each
-    "Probabilities of images by one recipe or policy."
-    if plan.policy: return average_until_sure(engine, classifier, images, plan.policy)
-    outputs = forward_crops(engine, classifier, images, plan.recipes[0].level == "feature")
-    with torch.autocast(next(classifier.parameters()).device.type, enabled=False): return average(plan, *outputs, classifier.head)[:, 0], None
+    images: Iterable[tuple[torch.Tensor, np.ndarray]], # resized images on the engine's device, each with the plan's boxes
+    plan: Plan, # recipes or a policy
+) -> Averaged: # in the order of the images
+    "Probabilities of a stream of images by every recipe of a plan."
+    if plan.policy:
+        stopped = average_until_sure(engine, classifier, images, plan.policy)
+        return Averaged(stopped.probabilities[:, None], stopped.crops[:, None], None)
+    features, logits = forward_crops(engine, classifier, images, bool(plan.rows("feature")))
+    with torch.autocast(classifier.device.type, enabled=False): averaged = average(plan, features, logits, classifier.head)
+    counts = torch.tensor([recipe.crops for recipe in plan.recipes]).expand(len(averaged), -1)
+    return Averaged(averaged, counts, logits.reshape(len(averaged), len(plan.crops), logits.shape[-1]))
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #09fc0a65
 def _checked(
     classifier: Classifier | str, # classifier or a network's name
-    recipe: str | Recipe, # recipe
-) -> tuple[Classifier, Recipe]: # both, opened and read
+    recipe: str | AnyRecipe, # recipe
+) -> tuple[Classifier, AnyRecipe]: # both, opened and read
     "What a wrapper is made from. Raises `InputError` for a classifier that is none, or has no such level."
     opened = load_classifier(classifier) if isinstance(classifier, str) else classifier
     if not isinstance(opened, Classifier):
@@ -210,7 +222,7 @@ class MID(nn.Module):
     def __init__(
         self,
         classifier: Classifier | str, # classifier, or a network's name for `load_classifier`
-        recipe: str | Recipe = "20RC", # which crops are averaged, at which level; "auto" stops early
+        recipe: str | AnyRecipe = "20RC", # which crops are averaged, at which level; "auto" stops early
         seed: int = 0, # seed of the random crops
         batch_size: int = 32, # most crops a forward pass
         engine: str = "eager", # one of `ENGINES`, for the device that the classifier is on
@@ -218,7 +230,7 @@ class MID(nn.Module):
         super().__init__()
         self.classifier, self.recipe = _checked(classifier, recipe)
         self.seed, self.batch_size, self.engine, self._engines = seed, batch_size, engine, dict[tuple, Engine]()
-        self.crops_used: torch.Tensor | None = None # by a policy, for each image of the last call
+        self.crops_used: torch.Tensor | None = None # for each image of the last call
 
     @property
     def device(self) -> torch.device:
@@ -235,9 +247,9 @@ class MID(nn.Module):
         (pictures, named), plan = named_pictures(images, keys), Plan((self.recipe,))
         prepared = _with_boxes(pictures, named, plan, self.classifier, self.seed)
         engine = engine_for(self, max(1, min(self.batch_size, len(plan.crops) * len(pictures))))
-        probabilities, used = _average_images(engine, self.classifier, prepared, plan)
-        if used is not None: self.crops_used = used
-        return probabilities
+        averaged = average_images(engine, self.classifier, prepared, plan)
+        self.crops_used = averaged.crops[:, 0]
+        return averaged.probabilities[:, 0]
 
     @torch.no_grad()
     def fit(

@@ -32,7 +32,7 @@ from ..averaging.wrapper import average, fixed_batches, forward_crops
 from . import peers
 from .peers import Task, Timed
 from ..crops.boxes import resize
-from ..crops.recipes import Recipe, make_plan
+from ..crops.recipes import AnyRecipe, make_plan
 from ..data.files import write_whole
 from ..data.images import crop_key, decode, image_shapes
 from ..errors import InputError
@@ -267,7 +267,7 @@ def policy_times(
     classifier, source, where = task.classifier(), task.source(), str(task.where)
     ready = load_engine(classifier, engine, task.dtype, device=task.where)
     policies, lines = [fit_to_source(classifier, source, budget, device=where, engine=engine) for budget in budgets], []
-    recipes: list[str | Recipe] = ["CC", *policies, "5FC+5MFC", "20RC"]
+    recipes: list[str | AnyRecipe] = ["CC", *policies, "5FC+5MFC", "20RC"]
     for recipe in recipes * rounds:
         plan = make_plan(recipe)
         start = time.perf_counter()

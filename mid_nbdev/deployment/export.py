@@ -25,7 +25,7 @@ from torch import nn
 
 from ..averaging.wrapper import MID, as_pil
 from ..crops.boxes import RANDOM_KINDS, random_boxes, resize
-from ..crops.recipes import Plan
+from ..crops.recipes import Plan, Recipe
 from ..errors import InputError
 
 # %% ../../nbs/deployment/00_export.ipynb #1cd46bda
@@ -152,7 +152,10 @@ class Graph(nn.Module):
     ):
         super().__init__()
         plan, how = Plan((wrapper.recipe,)), wrapper.classifier.preprocessing.interpolation
-        if how.endswith("-torch") and not resized: raise InputError(f"interpolation {how}: a graph resizes as Pillow does; use {how.removesuffix('-torch')}, or export with --resized")
+        plan.require_fixed(f"a graph cannot stop early; export the crops that it draws from, {Recipe(wrapper.recipe.parts)}")
+        if how.endswith("-torch") and not resized:
+            raise InputError(f"interpolation {how}: a graph resizes as Pillow does; "
+                             f"use {how.removesuffix('-torch')}, or export with --resized")
         self.classifier = copy.deepcopy(wrapper.classifier).cpu().float()
         self.level, self.swaps, self.resized = wrapper.recipe.level, not resized and pillow_swaps(), resized
         self.constants = None if given_boxes else box_constants(plan, key, wrapper.seed)

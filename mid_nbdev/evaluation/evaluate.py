@@ -20,9 +20,9 @@ from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..averaging.adaptive import average_until_sure, fit_policy
-from ..averaging.wrapper import CUT_TOGETHER, average, forward_crops, score_crops
-from ..crops.recipes import Plan, Policy, Recipe, make_plan
+from ..averaging.adaptive import fit_policy
+from ..averaging.wrapper import CUT_TOGETHER, average_images, score_crops
+from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan
 from ..data.files import printable
 from ..data.images import ImageSource, crop_key, read_images
 from ..errors import InputError
@@ -106,7 +106,7 @@ def make_part(
     failed: dict[str, str], # reason by image
     source: ImageSource, # images
     plan: Plan, # recipes
-    crops: np.ndarray | None = None, # how many crops each image read got; the recipes' numbers if not given
+    crops: np.ndarray | None = None, # how many crops each is an average of, (images read, recipes); the recipes' if None
 ) -> Part: # rows and failures
     "Rows from probabilities; an answer that is not a number is a failure."
     finite = probabilities.isfinite().all(-1).all(-1).cpu()
@@ -114,13 +114,14 @@ def make_part(
     kept = np.array(read, dtype=np.int64)[finite.numpy()]
     good_ones, recipes = probabilities[finite.to(probabilities.device)], len(plan.recipes)
     labels = best_labels(good_ones, [source.right[number] for number in kept]) if source.right else torch.from_numpy(source.labels[kept])[:, None].expand(-1, recipes)
+    counts = np.tile([recipe.crops for recipe in plan.recipes], (len(read), 1)) if crops is None else crops
     scores = score(good_ones, labels)
     rows = pd.DataFrame({
         "image": np.repeat([printable(source.names[number]) for number in kept], recipes),
         "label": labels.numpy().reshape(-1).astype(np.int32),
         "recipe": [str(recipe) for recipe in plan.recipes] * len(kept),
         **{name: values.reshape(-1) for name, values in scores.items()},
-        "crops": (np.tile([recipe.crops for recipe in plan.recipes], len(kept)) if crops is None else crops[finite.numpy()]).astype(np.int32),
+        "crops": counts[finite.numpy()].reshape(-1).astype(np.int32),
     })
     return Part(rows, pd.DataFrame([(printable(name), reason) for name, reason in sorted(failed.items())], columns=["image", "reason"]))
 
@@ -148,9 +149,8 @@ def refuse_misfits(
     keep_crops: bool = False, # are the crops' logits to be kept?
 ) -> None:
     "Raise `InputError` for recipes, labels or options that do not fit."
-    if plan.policy and keep_crops: raise InputError(f"{plan.policy} draws another number of crops for every image: their logits are not kept")
-    if plan.rows("feature") and classifier.split_error:
-        raise InputError(f"{classifier.name} has no feature level: {classifier.split_error}; use @logit or @softmax")
+    if keep_crops: plan.require_fixed("their logits are not kept")
+    if plan.rows("feature"): classifier.require_features()
     if len(source) and not 0 <= source.labels.min() <= source.labels.max() < classifier.num_classes:
         raise InputError(f"labels from {source.labels.min()} to {source.labels.max()}: {classifier.name} has classes 0 to {classifier.num_classes - 1}")
     if workers is not None and workers < 0: raise InputError(f"workers {workers}: expected 0 (decode in this thread) or more")
@@ -159,7 +159,7 @@ def refuse_misfits(
 def evaluate_parts(
     classifier: Classifier, # classifier; moved to the device
     source: ImageSource, # labelled images
-    recipes: str | Iterable[str | Recipe] | Plan, # recipes, evaluated in one pass
+    recipes: str | Iterable[str | AnyRecipe] | Plan, # recipes, evaluated in one pass
     parts: Iterable[range], # image numbers of each part; with an engine that is ready, asked for as reading goes on
     seed: int = 0, # seed of the random crops
     batch_size: int | None = None, # crops a forward pass; measured if not given, see `load_engine`
@@ -185,14 +185,12 @@ def evaluate_parts(
     for numbers in parts:
         with torch.inference_mode():
             part = _Slice(islice(images, len(numbers)), source, classifier, plan, seed, upload, progress)
-            if plan.policy:
-                probabilities, counts = average_until_sure(engine, classifier, part, plan.policy)
-                yield make_part(probabilities[:, None], part.read, part.failed, source, plan, counts.numpy())
-                continue
-            outputs = forward_crops(engine, classifier, part, bool(plan.rows("feature")))
-            done = make_part(average(plan, *outputs, classifier.head), part.read, part.failed, source, plan)
-            logits = outputs[1].reshape(len(part.read), len(plan.crops), -1).half().cpu().numpy() if keep_crops else None
-        yield done if logits is None else done._replace(crops=CropLogits([source.names[number] for number in part.read], logits))
+            averaged = average_images(engine, classifier, part, plan)
+            done = make_part(averaged.probabilities, part.read, part.failed, source, plan, averaged.crops.numpy())
+            if keep_crops and averaged.logits is not None:
+                names = [source.names[number] for number in part.read]
+                done = done._replace(crops=CropLogits(names, averaged.logits.half().cpu().numpy()))
+        yield done
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #7ec30d4d
 def fit_to_source(
@@ -217,7 +215,7 @@ def fit_to_source(
 def evaluate(
     classifier: Classifier, # classifier
     source: ImageSource, # labelled images
-    recipes: str | Iterable[str | Recipe] | Plan = "CC,20RC", # recipes, evaluated in one pass
+    recipes: str | Iterable[str | AnyRecipe] | Plan = "CC,20RC", # recipes, evaluated in one pass
     **options, # seed, batch_size, workers, device, dtype, engine: as `evaluate_parts`
 ) -> Part: # rows and failures of all images
     "Evaluate a source in memory, with a progress bar."

@@ -24,7 +24,7 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from tqdm.auto import tqdm
 
-from ..crops.recipes import Plan, Recipe, make_plan
+from ..crops.recipes import AnyRecipe, Plan, make_plan
 from ..data.files import open_parquet, write_whole
 from ..data.images import ImageSource
 from ..errors import InputError
@@ -304,7 +304,7 @@ def _mend(
 def evaluate_run(
     classifier: Classifier, # classifier
     source: ImageSource, # labelled images
-    recipes: str | Iterable[str | Recipe] | Plan, # recipes, evaluated in one pass
+    recipes: str | Iterable[str | AnyRecipe] | Plan, # recipes, evaluated in one pass
     folder: str | Path, # the run's folder, new or to be resumed
     seed: int = 0, # seed of the random crops
     dtype: str = "float32", # precision of the forward pass, one of `DTYPES`
