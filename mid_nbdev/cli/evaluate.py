@@ -171,7 +171,7 @@ def _show(
     "Print or write the statistics of runs."
     import pandas as pd
 
-    from mid_nbdev.analysis.results import latex, table_text, timm_results
+    from mid_nbdev.analysis.results import table_bytes, timm_results
     from mid_nbdev.analysis.stats import readable
     from mid_nbdev.crops.recipes import parse_recipe
     from mid_nbdev.data.files import write_whole
@@ -182,13 +182,13 @@ def _show(
         table, title = _statistics(run, asked)
         if format in ("table", "markdown", "latex") and not out:
             typer.echo(title)
-            if format == "latex": typer.echo(latex(readable(table)))
+            if format == "latex": typer.echo(table_bytes(readable(table), ".tex").decode())
             else: print_table(readable(table), markdown=format == "markdown")
         shown = readable(table) if ending in (".md", ".tex") else table.assign(run=str(run.folder))
         tables.append(timm_results(run) if format == "timm" else shown.assign(network=run.manifest["network"], data=run.manifest["data"]["name"]))
     joined = pd.concat(tables, ignore_index=True)
-    if out: write_whole(out, table_text(joined, ending))
-    elif format in ("csv", "json", "jsonl", "timm"): typer.echo(table_text(joined, ending).decode().rstrip())
+    if out: write_whole(out, table_bytes(joined, ending))
+    elif format in ("csv", "json", "jsonl", "timm"): typer.echo(table_bytes(joined, ending).decode().rstrip())
 
 @command
 def report(
@@ -227,7 +227,7 @@ def _show_images(
     "Print accuracies class by class, and write the images whose answer changed."
     import matplotlib.pyplot as plt
 
-    from mid_nbdev.analysis.results import CLASS_HEADINGS, changed_images, kept_class_names, plot_changed, table_text
+    from mid_nbdev.analysis.results import CLASS_HEADINGS, changed_images, kept_class_names, plot_changed, table_bytes
     from mid_nbdev.analysis.results import per_class as class_table
     from mid_nbdev.crops.recipes import parse_recipe
     from mid_nbdev.data.files import write_whole
@@ -240,7 +240,7 @@ def _show_images(
     if not changed: return
     table = changed_images(rows, compared, run.manifest["recipes"][-1], names)
     changed.mkdir(parents=True, exist_ok=True)
-    write_whole(changed / "changed.csv", table_text(table, ".csv"))
+    write_whole(changed / "changed.csv", table_bytes(table, ".csv"))
     say(f"{changed}: changed.csv lists {len(table)} images")
     if table.empty: return
     if "data" not in origin: return say("no contact sheet: the run does not know where its images are")

@@ -71,13 +71,13 @@ def predict(
     if runner == "ray": return _predict_corpus(images, out, model, recipe, checkpoint=checkpoint, top=top, forward=forward or "eager", limits=limits)
     import pandas as pd
 
-    from mid_nbdev.analysis.results import table_text
+    from mid_nbdev.analysis.results import table_bytes
     from mid_nbdev.averaging.wrapper import MID
     from mid_nbdev.data.files import write_whole
     from mid_nbdev.data.sources import names_of_classes, read_class_names
     from mid_nbdev.networks.models import load_classifier
 
-    if out is not None: table_text(pd.DataFrame(), Path(out).suffix.lower()) # an ending that is not known is refused now
+    if out is not None: table_bytes(pd.DataFrame(), Path(out).suffix.lower()) # an ending that is not known is refused now
     if out is not None and not Path(out).resolve().parent.is_dir(): raise InputError(f"--out {out}: there is no folder {Path(out).parent}; make it first")
     if not (files := list_images(images)): raise InputError(f"{', '.join(images)}: no image files there")
     wrapper = MID(load_classifier(model, checkpoint), recipe, engine=engine)
@@ -85,7 +85,7 @@ def predict(
     names = read_class_names(class_names, classes) if class_names else names_of_classes(None, classes)
     lines, failed = _predict_files(files, wrapper, names, top, limits)
     table = pd.DataFrame(lines, columns=["image", "place", "class", "name", "probability"])
-    if out is not None: write_whole(Path(out), table_text(table, Path(out).suffix.lower()))
+    if out is not None: write_whole(Path(out), table_bytes(table, Path(out).suffix.lower()))
     elif lines: print_table(table.assign(**{"probability %": [f"{100 * value:.1f}" for value in table["probability"]]}).drop(columns=["place", "probability"]).astype(str))
     for name, reason in failed: say(f"{name}: {reason}")
     if failed: raise typer.Exit(1)
