@@ -70,11 +70,9 @@ def _look_at(
     plan = make_plan(sum(grown, []))
     resized, boxes, crops, opinions, averaged = crop_outputs(classifier, image, plan, key, seed)
     averages = dict(zip(levels, averaged.split([len(part) for part in grown])))
-    stopped = None
-    if make_plan(recipe).policy:
-        wrapper = MID(classifier, recipe, seed=seed)
-        wrapper(image, keys=None if key is None else [key])
-        stopped = int(wrapper.crops_used[0])
+    wrapper = MID(classifier, recipe, seed=seed)
+    if make_plan(recipe).policy: wrapper(image, keys=None if key is None else [key])
+    stopped = None if wrapper.crops_used is None else int(wrapper.crops_used[0])
     return _Look(parse_recipe(recipe), plan, resized, boxes, crops, opinions, averages, stopped)
 
 # %% ../../nbs/analysis/03_explore.ipynb #12263761
@@ -161,10 +159,8 @@ def _named_images(
         return {name: (file, int(label)) for name, file, label in zip(images.names, files, images.labels)}
     if isinstance(images, Mapping): return {str(name): (image, None) for name, image in images.items()}
     found = [images] if isinstance(images, (str, Path)) else as_list(images)
-    names = [Path(image).name if _is_file(image) else f"image {number}" for number, image in enumerate(found)]
-    return {name: (image, None) for name, image in zip(names, found)}
-
-def _is_file(image) -> bool: return isinstance(image, (str, Path))
+    named = lambda number, image: Path(image).name if isinstance(image, (str, Path)) else f"image {number}"
+    return {named(number, image): (image, None) for number, image in enumerate(found)}
 
 class Explorer:
     "What `explore` returns: shows itself with menus in a live notebook, and as a figure elsewhere."
@@ -191,7 +187,8 @@ class Explorer:
     ) -> Figure: # the figure
         "The figure of an image under a recipe."
         image, label = self.images[name or self.name]
-        picture, key = (Image.open(image), name or self.name) if _is_file(image) else (image, None)
+        picture, key = image, None
+        if isinstance(image, (str, Path)): picture, key = Image.open(image), name or self.name
         seen = _look_at(self.classifier, picture, recipe or self.recipe, key, self.seed if seed is None else seed)
         return _plot_look(seen, self.classifier.preprocessing.crop_size, self.class_names, label)
 

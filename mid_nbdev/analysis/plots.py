@@ -155,7 +155,8 @@ def plot_boxes(
     figure, axes = plt.subplots(1, count, figsize=(3 * count, 3.2), layout="constrained", squeeze=False)
     for axis, image, key in zip(axes.flat, images, keys):
         resized = resize(as_pil(image), expected.resize_to, expected.interpolation)
-        boxes = plan.boxes(*resized.shape[:2], expected.crop_size, key, seed)
+        height, width = resized.shape[:2]
+        boxes = plan.boxes(height, width, expected.crop_size, key, seed)
         draw_boxes(axis, resized, plan, boxes, expected.crop_size)
     return figure
 
