@@ -95,15 +95,15 @@ def object_coverage(
     sizes = shapes[["height", "width"]].to_numpy()[rows]
     edges = scale_objects(objects[["x0", "y0", "x1", "y1"]].to_numpy(), sizes, resized[rows])
     each, extent = share_in_crops(edges, boxes[rows], crop_size), edges[:, 2:] - edges[:, :2]
+    area, fits = extent.prod(1), np.minimum(extent, crop_size).prod(1)
     table = {"image": objects["image"].to_numpy(), "aspect": sizes.max(1) / sizes.min(1),
-             "area": extent.prod(1) / resized[rows].prod(1), "possible": np.minimum(extent, crop_size).prod(1) / extent.prod(1),
-             "CC": each[:, 4], "1RC": each[:, 5]}
+             "area": area / resized[rows].prod(1), "possible": fits / area, "CC": each[:, 4], "1RC": each[:, 5]}
     groups = {"5FC": slice(0, 5), **{f"{count}RC": slice(5, 5 + count) for count in counts}}
     for name, crops in groups.items():
         table[f"{name} best"] = each[:, crops].max(1)
-        parts = [share_in_union(edges[start:start + 4096], boxes[rows[start:start + 4096], crops], crop_size)
-                 for start in range(0, len(edges), 4096)]
-        table[f"{name} union"] = np.concatenate(parts)
+        parts = np.array_split(np.arange(len(edges)), len(edges) // 4096 + 1)  # all cells at once fill the memory
+        union = [share_in_union(edges[part], boxes[rows[part], crops], crop_size) for part in parts]
+        table[f"{name} union"] = np.concatenate(union)
     return pd.DataFrame(table)
 
 # %% ../../nbs/paper/05_coverage.ipynb #cov21lar
