@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from cells import against_layers, circles, measure, measure_notebook, numbered_twice, read_imports
 from docs import Book
-from reference import entries
+from generate import contents
+from reference import entries, notebook_files
+from setuptools import find_packages
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -102,6 +104,10 @@ def test_the_tools_see_every_module_and_notebook():
     assert len(modules) > 40 and {name.count("/") for name in modules} == {1, 2}
     assert set(read_imports(ROOT / "mid_nbdev")) == set(entries(ROOT / "mid_nbdev")) == dotted
     notebooks = files("nbs", ".ipynb")
+    assert {path.relative_to(ROOT).as_posix() for path in notebook_files(ROOT)} == notebooks
+    assert modules | notebooks | {"README.md"} <= contents(ROOT).keys()
+    packed = {name.replace(".", "/") for name in find_packages(str(ROOT), include=["mid_nbdev", "mid_nbdev.*"])}
+    assert {name.rpartition("/")[0] for name in modules} == packed, "a folder without __init__.py"
     book = Book(ROOT)
     assert {f"nbs/{path}" for path in book.pages} == notebooks and len(notebooks) > 60
     assert set(book.modules) == dotted

@@ -20,20 +20,17 @@ import nbformat
 import pytest
 from browser import chromium, needs_chromium
 from nbformat.v4 import new_code_cell, new_notebook
+from reference import notebook_files
 
 pytestmark = [pytest.mark.long, needs_chromium]
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "nbs"
-EVERY = sorted(
-    path.relative_to(NOTEBOOKS).as_posix()
-    for path in NOTEBOOKS.rglob("*.ipynb")
-    if ".ipynb_checkpoints" not in path.parts
-)
-SHORTENED = [
+EVERY = [path.relative_to(NOTEBOOKS).as_posix() for path in notebook_files(NOTEBOOKS.parent)]
+SHORTENED = [  # cells silent under test
     "evaluation/05_corpus.ipynb",
     "paper/figure_3.ipynb",
     "paper/figure_7.ipynb",
     "paper/table_9.ipynb",
-]  # cells silent under test
+]
 SOME = ["crops/00_geometry.ipynb", "crops/01_boxes.ipynb", "analysis/00_stats.ipynb"]
 OPEN = """async name => {
     await window.jupyterapp.restored;

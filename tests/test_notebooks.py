@@ -10,9 +10,10 @@ import nbformat
 import pytest
 from nbdev.config import get_config
 from nbdev.test import test_nb as run_notebook
+from reference import notebook_files
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "nbs"
-PATHS = [path for path in sorted(NOTEBOOKS.rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
+PATHS = notebook_files(NOTEBOOKS.parent)
 LONG = {  # each of them reproduces results and exports no module
     "beyond/draws.ipynb",
     "beyond/few_crops.ipynb",

@@ -17,6 +17,7 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 from reference import entries
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "mid_nbdev"
 LEFT_OUT = shutil.ignore_patterns(
     ".git", "*.egg-info", "__pycache__", ".*_cache", ".ipynb_checkpoints", "runs", "_docs"
 )
@@ -168,11 +169,11 @@ def test_no_cell_of_a_table_is_cut(pages):
 def public_names() -> list[tuple[str, str]]:
     "Every name that a module exports."
     found = []
-    for path in sorted((ROOT / "mid_nbdev").rglob("[!_]*.py")):
+    for path in sorted(PACKAGE.rglob("[!_]*.py")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
                 found += [
-                    (path.relative_to(ROOT / "mid_nbdev").with_suffix("").as_posix(), name)
+                    (path.relative_to(PACKAGE).with_suffix("").as_posix(), name)
                     for name in ast.literal_eval(node.value)
                 ]
     return found
@@ -180,9 +181,10 @@ def public_names() -> list[tuple[str, str]]:
 
 def test_every_public_name_has_an_entry_with_its_parameters(pages):
     missing = []
+    assert {module.replace("/", ".") for module, _ in public_names()} == {m for m, e in entries(PACKAGE).items() if e}
     for module, name in public_names():
-        entries = pages[f"{module}.html"].find_all(id=name.lower(), class_="entry")
-        if len(entries) != 1 or not entries[0].find("pre") or name not in entries[0].find("pre").get_text():
+        found = pages[f"{module}.html"].find_all(id=name.lower(), class_="entry")
+        if len(found) != 1 or not found[0].find("pre") or name not in found[0].find("pre").get_text():
             missing.append(f"{module}.{name}")
     assert missing == []
     entry = pages["crops/geometry.html"].find(id="resized_size").get_text(" ", strip=True)
@@ -193,7 +195,7 @@ def test_every_public_name_has_an_entry_with_its_parameters(pages):
 
 
 def test_every_entry_has_a_sentence_and_every_parameter_a_note():
-    everything = [e for listed in entries(ROOT / "mid_nbdev").values() for top in listed for e in top.everything()]
+    everything = [e for listed in entries(PACKAGE).values() for top in listed for e in top.everything()]
     silent = {
         f"{e.module}.{e.name}"
         for e in everything
@@ -308,7 +310,6 @@ def test_quarto_renders_the_same_pages_where_it_is_installed(copy, site, tmp_pat
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
 command, folder, *options = sys.argv[1:]
 assert (command, options) == ("render", ["--no-execute"]), sys.argv
 assert "html-math-method: mathml" in (Path(folder) / "_quarto.yml").read_text()

@@ -15,7 +15,7 @@ from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from reference import Module, module_files
+from reference import Module, module_files, notebook_files
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ["errors", "crops", "data", "networks", "averaging", "evaluation", "analysis", "deployment", "benchmark"]
@@ -116,7 +116,7 @@ def read_imports(package: Path) -> dict[str, set[str]]:
 
 def measure(root: Path) -> list[str]:
     "Everything outside the bounds, each with its file."
-    notebooks = [path for path in sorted((root / "nbs").rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
+    notebooks = notebook_files(root)
     found = [f"{path.relative_to(root)}: {text}" for path in notebooks for text in measure_notebook(path)]
     package = root / "mid_nbdev"
     modules = sorted(package.rglob("*.py"))

@@ -23,7 +23,7 @@ from pathlib import Path
 import yaml
 from bs4 import BeautifulSoup, Tag
 from latex2mathml.converter import convert as to_mathml
-from reference import entries, markdown
+from reference import entries, markdown, notebook_files
 
 ROOT = Path(__file__).resolve().parent.parent
 HIDDEN = ("hide", "default_exp", "export", "exporti")
@@ -45,8 +45,7 @@ class Book:
         self.settings, self.root, self.notebooks = parser["DEFAULT"], root, root / "nbs"
         self.source = f"{self.settings['git_url']}/blob/{self.settings['branch']}"
         self.config = yaml.safe_load((root / "_quarto.yml").read_text(encoding="utf-8"))
-        paths = [path.relative_to(self.notebooks).as_posix() for path in self.notebooks.rglob("*.ipynb")]
-        paths = [path for path in paths if not any(part.startswith((".", "_")) for part in path.split("/"))]
+        paths = [path.relative_to(self.notebooks).as_posix() for path in notebook_files(root)]
         self.pages = {path: page_name(path) for path in sorted(paths, key=natural)}
         if len(set(self.pages.values())) < len(self.pages):
             sys.exit(f"two notebooks have one address: {sorted(self.pages.values())}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from execnb.nbio import read_nb, write_nb
 from execnb.shell import CaptureShell
 from nbdev.clean import nbdev_clean
+from reference import notebook_files
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,7 +31,7 @@ def execute(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    names = [Path(name).resolve() for name in sys.argv[1:]] or sorted((ROOT / "nbs").rglob("[!.]*.ipynb"))
+    names = [Path(name).resolve() for name in sys.argv[1:]] or notebook_files(ROOT)
     for name in names:
         print(f"running {name.relative_to(ROOT)}", flush=True)
         execute(name)

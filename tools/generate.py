@@ -12,9 +12,9 @@ from pathlib import Path
 
 import nbformat
 from nbconvert import MarkdownExporter
+from reference import notebook_files
 
 ROOT = Path(__file__).resolve().parent.parent
-GENERATED = ("README.md", "mid_nbdev/**/*.py", "nbs/**/*.ipynb")
 
 
 def write_readme(root: Path) -> None:
@@ -57,7 +57,7 @@ def stale(root: Path) -> list[str]:
 
 def contents(root: Path) -> dict[str, bytes]:
     "The generated files of a repository, each with its bytes."
-    paths = [path for glob in GENERATED for path in root.glob(glob) if ".ipynb_checkpoints" not in path.parts]
+    paths = [root / "README.md", *(root / "mid_nbdev").rglob("*.py"), *notebook_files(root)]
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
 
 

@@ -49,6 +49,12 @@ def module_files(package: Path) -> list[Path]:
     return [path for path in sorted(package.rglob("*.py")) if path.name not in ("__init__.py", "_modidx.py")]
 
 
+def notebook_files(root: Path) -> list[Path]:
+    "A repository's notebooks, in all folders; an editor's checkpoints are none."
+    paths = [path.relative_to(root / "nbs") for path in sorted((root / "nbs").rglob("*.ipynb"))]
+    return [root / "nbs" / path for path in paths if not any(part.startswith((".", "_")) for part in path.parts)]
+
+
 def module_name(path: Path, package: Path) -> str:
     "A module's name without the package, as crops.boxes."
     return ".".join(path.relative_to(package).with_suffix("").parts)
