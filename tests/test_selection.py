@@ -18,7 +18,8 @@ class Selection:
 
     def __init__(self, *options: str):
         self.taken, self.left_out = set(), set()
-        assert pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", *options], plugins=[self]) == 0
+        quiet = ("--collect-only", "-qq", "-n", "0", "-p", "no:cacheprovider")
+        assert pytest.main([*quiet, *options], plugins=[self]) == 0
 
     def pytest_collection_finish(self, session):
         self.taken |= {item.nodeid for item in session.items}
