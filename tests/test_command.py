@@ -15,7 +15,8 @@ MID = shutil.which("mid", path=str(Path(sys.executable).parent)) or "mid"
 
 def run_mid(folder, *words):
     environment = {name: value for name, value in os.environ.items() if name != "IN_TEST"}
-    return subprocess.run([MID, *map(str, words)], cwd=folder, capture_output=True, text=True, env=environment, timeout=300)
+    told = {"capture_output": True, "text": True}
+    return subprocess.run([MID, *map(str, words)], cwd=folder, env=environment, timeout=300, **told)
 
 
 @pytest.fixture(scope="module")
