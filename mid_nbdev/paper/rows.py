@@ -18,7 +18,7 @@ from torch import nn
 
 from ..averaging.adaptive import stop_early
 from ..crops.boxes import RANDOM_KINDS
-from ..crops.recipes import Plan, Policy, Recipe, parse_recipe, parse_recipes
+from ..crops.recipes import AnyRecipe, Plan, Policy, Recipe, parse_recipe, parse_recipes
 from ..errors import InputError
 from ..evaluation.evaluate import score
 
@@ -67,14 +67,16 @@ class Outcome(NamedTuple):
 
 def draw_outcomes(
     stored: StoredCrops, # stored crops
-    recipes: str | Iterable[str | Recipe], # anything `parse_recipes` reads
+    recipes: str | Iterable[str | AnyRecipe], # anything `parse_recipes` reads, but no policy
     draws: int = DRAWS, # draws of a recipe with random crops
     together: int = 8, # images at a time
 ) -> dict[str, Outcome]: # by recipe
     "Every recipe in every draw, one matrix product per level."
+    averages = [recipe for recipe in parse_recipes(recipes) if isinstance(recipe, Recipe)]
+    if len(averages) < len(parse_recipes(recipes)): raise InputError("auto draws as it goes: use `auto_rows`")
     found: dict[str, Outcome] = {}
     for level in ("feature", "logit", "softmax"):
-        chosen = [recipe for recipe in parse_recipes(recipes) if recipe.level == level]
+        chosen = [recipe for recipe in averages if recipe.level == level]
         if not chosen: continue
         labels = torch.from_numpy(stored.labels).long()
         weights = [draw_weights(recipe, stored.crops, draws) for recipe in chosen]
@@ -87,7 +89,7 @@ def draw_outcomes(
         ends = np.cumsum([len(some) for some in weights])[:-1]
         split = [np.split(column, ends, axis=1) for column in columns]
         found |= {str(recipe): Outcome(*own) for recipe, *own in zip(chosen, *split)}
-    return {str(recipe): found[str(recipe)] for recipe in parse_recipes(recipes)}
+    return {str(recipe): found[str(recipe)] for recipe in averages}
 
 def _nll(
     p_true: np.ndarray, # probability of the right class
@@ -143,15 +145,12 @@ def draw_sums(
     return pd.concat(tables, ignore_index=True)
 
 # %% ../../nbs/paper/06_rows.ipynb #rowIauto
-_IN_PAIRS = [("FC", 4), ("MFC", 4), ("FC", 0), ("MFC", 3), ("FC", 1),
-             ("MFC", 2), ("FC", 2), ("MFC", 1), ("FC", 3), ("MFC", 0)] # as `auto` draws
-
 def _paired_scores(
     stored: StoredCrops, # stored crops, the ten fixed ones among them
 ) -> torch.Tensor: # softmax scores (images, 10, classes)
     "Scores of the ten fixed crops in the order in which `auto` draws them; what `fit_policy` fits on."
     column = {crop: place for place, crop in enumerate(stored.crops)}
-    return stored.logits[:, [column[crop] for crop in _IN_PAIRS]].float().softmax(-1)
+    return stored.logits[:, [column[crop] for crop in Policy.numbered]].float().softmax(-1)
 
 def auto_rows(
     stored: StoredCrops, # stored crops, the ten fixed ones among them
