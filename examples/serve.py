@@ -20,6 +20,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
-        self.wfile.write(json.dumps([{"class": n, "name": names[n] if names else str(n), "probability": float(probabilities[n])} for n in best]).encode())
+        called = [names[number] if names else str(number) for number in best]
+        answer = [{"class": number, "name": name, "probability": float(probabilities[number])}
+                  for number, name in zip(best, called)]
+        self.wfile.write(json.dumps(answer).encode())
 
 ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()

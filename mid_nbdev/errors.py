@@ -7,4 +7,14 @@ __all__ = ['InputError']
 
 # %% ../nbs/00_errors.ipynb #d3261942
 class InputError(ValueError):
-    "A user's input that cannot be used: says what was given, what was expected and what to do."
+    """A user's input that cannot be used: says what was given, what was expected and what to do, in one sentence.
+
+    Args:
+        message: The sentence, as "budget 0.5: expected 1 crop per image or more".
+
+    Example:
+        >>> from mid_nbdev import MID, InputError
+        >>> try: MID("efficientnet_lite0", "5FC+7MFC")
+        ... except InputError as error: print(error)
+        recipe '5FC+7MFC': mirrored fixed crops come in 5, not 7; write 5MFC
+    """

@@ -9,16 +9,16 @@ __all__ = ['larger_crop', 'Squashed']
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import repeat
 
 import torch
-from torch import nn
 from torchvision.transforms import functional as transforms
 
-from .wrapper import MID, as_list, as_pil
+from .wrapper import Wrapper, named_pictures, open_classifier
 from ..crops.boxes import INTERPOLATIONS
+from ..crops.recipes import make_plan
 from ..errors import InputError
 from ..networks.classifier import Classifier
-from ..networks.models import load_classifier
 
 # %% ../../nbs/averaging/05_one_forward.ipynb #c62f4d87
 def _with_sizes(classifier: Classifier, resize_to: int, crop_size: int) -> Classifier:
@@ -30,19 +30,20 @@ def _with_sizes(classifier: Classifier, resize_to: int, crop_size: int) -> Class
 @torch.no_grad()
 def larger_crop(
     classifier: Classifier, # classifier; not changed
-    crop_size: int | None = None, # side of the new crop, pixels; the length of the resized image's shorter side if not given
+    crop_size: int | None = None, # side of the new crop, pixels; None for the resized image's shorter side
 ) -> Classifier: # the same weights with another crop
     "A classifier that takes larger crops of the same resized image. Raises `InputError` if the network cannot."
     stated = classifier.preprocessing
     side = crop_size or stated.resize_to
     larger = _with_sizes(classifier, max(stated.resize_to, side), side)
-    try: larger(torch.zeros(1, 3, side, side, device=next(classifier.parameters()).device))
+    try: larger(torch.zeros(1, 3, side, side, device=classifier.device))
     except Exception as error:
-        raise InputError(f"{classifier.name} does not take crops of {side}x{side} pixels: {' '.join(str(error).split())[:120]}") from error
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{classifier.name} does not take crops of {side}x{side} pixels: {reason}") from error
     return larger
 
 # %% ../../nbs/averaging/05_one_forward.ipynb #8bd9a202
-class Squashed(nn.Module):
+class Squashed(Wrapper):
     "A classifier that sees the whole image resized to its crop, proportions not kept: images in, probabilities out."
 
     def __init__(
@@ -50,16 +51,18 @@ class Squashed(nn.Module):
         classifier: Classifier | str, # classifier, or a network's name for `load_classifier`
         engine: str = "eager", # one of `ENGINES`, for the device that the classifier is on
     ):
-        super().__init__()
-        whole = load_classifier(classifier) if isinstance(classifier, str) else classifier
-        self.single = MID(_with_sizes(whole, whole.preprocessing.crop_size, whole.preprocessing.crop_size), "CC", engine=engine)
+        whole = open_classifier(classifier)
+        side = whole.preprocessing.crop_size
+        super().__init__(_with_sizes(whole, side, side), engine=engine)
 
+    @torch.no_grad()
     def forward(
         self,
         images, # one image or many: PIL, uint8 arrays (h, w, 3) or uint8 tensors (3, h, w), of any sizes
         keys: Sequence[str] | None = None, # not needed: nothing is drawn
     ) -> torch.Tensor: # probabilities (images, classes), float32
         "Probabilities of the squashed images."
-        expected = self.single.classifier.preprocessing
+        (pictures, _), expected = named_pictures(images, keys), self.classifier.preprocessing
         size, how = [expected.crop_size, expected.crop_size], INTERPOLATIONS[expected.interpolation]
-        return self.single([transforms.resize(as_pil(image), size, how) for image in as_list(images)])
+        squashed = [transforms.resize(picture, size, how) for picture in pictures]
+        return self._average(squashed, repeat(""), make_plan("CC"))
