@@ -26,14 +26,14 @@ from PIL import Image
 from .plots import COLORS, LEVEL_COLORS, LEVEL_MARKERS, draw_boxes, draw_crops, short_name
 from ..averaging.wrapper import MID, as_list, crop_outputs
 from ..crops.boxes import RANDOM_KINDS
-from ..crops.recipes import LEVELS, Plan, Recipe, make_plan, parse_recipe
+from ..crops.recipes import LEVELS, AnyRecipe, Plan, Recipe, make_plan, parse_recipe
 from ..data.images import ImageSource
 from ..errors import InputError
 from ..networks.classifier import Classifier
 
 # %% ../../nbs/analysis/03_explore.ipynb #c79335aa
 def _growing_recipes(
-    recipe: str | Recipe, # as "5FC+20RC"
+    recipe: str | AnyRecipe, # as "5FC+20RC"
     level: str = "softmax", # level of the result
 ) -> list[Recipe]: # with 1, 2, … random crops of each kind, up to the recipe itself
     "A recipe, random crop by random crop."
@@ -48,7 +48,7 @@ def _growing_recipes(
 # %% ../../nbs/analysis/03_explore.ipynb #0cb97863
 class _Look(NamedTuple):
     "One image under one recipe."
-    recipe: Recipe # the recipe that was asked for
+    recipe: AnyRecipe # the recipe that was asked for
     plan: Plan # the recipe as it grows, at every level
     resized: torch.Tensor # resized image, uint8 (height, width, 3)
     boxes: np.ndarray # boxes (crops, 3)
@@ -60,7 +60,7 @@ class _Look(NamedTuple):
 def _look_at(
     classifier: Classifier, # classifier
     image, # PIL image, uint8 array or uint8 tensor
-    recipe: str | Recipe = "20RC", # its level does not matter, all are shown
+    recipe: str | AnyRecipe = "20RC", # its level does not matter, all are shown
     key: str | None = None, # the image's name; its pixels if not given
     seed: int = 0, # seed of the random crops
 ) -> _Look: # what there is to show
