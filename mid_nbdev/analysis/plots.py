@@ -228,11 +228,11 @@ def plot_longer_sides(
     axis.hist(sides.clip(upper=most), bins=bins, color=COLORS["FC"], edgecolor="white", linewidth=0.3)
     for limit in (400, 500):
         axis.axvline(limit, color=COLORS["CC"], linewidth=1, linestyle="--")
-        above = f"{(sides > limit).mean():.1%} above {limit}"
+        above = f"{(sides > limit).mean():.2%} above {limit}"
         axis.text(limit + 3, axis.get_ylim()[1] * 0.95, above, fontsize=8, va="top")
     note = f"(crop {crop_size}; the last bar holds all that are longer)"
     axis.set(xlabel=f"longer side after resizing the shorter to {resize_to}, pixels {note}",
-             ylabel="images", title=f"{len(sides):,} images, {(sides > resize_to).mean():.0%} not square")
+             ylabel="images", title=f"{len(sides):,} images, {(sides > resize_to).mean():.1%} above {resize_to}")
     return figure
 
 # %% ../../nbs/analysis/02_plots.ipynb #c0824173

@@ -119,23 +119,33 @@ def reproduce_command(
     for name, reason in skipped.items(): say(f"skipped {name}: {reason}")
     if skipped: raise typer.Exit(1)
 
+# %% ../../nbs/cli/06_paper.ipynb #cliSizes
+def _image_sizes(
+    source: str, # a folder of images, or imagenet-val
+    resize: int, # length of the shorter side after resizing, pixels
+): # table of sizes, and the reason of each file that was not read
+    "Sizes of a folder's images, or those of the validation split, which need no images."
+    if source != "imagenet-val":
+        from mid_nbdev.data.images import image_shapes
+        return image_shapes(source, resize)
+    from mid_nbdev.paper.validation import validation_shapes
+    if Path(source).exists(): say("imagenet-val is ImageNet's validation split; for the folder of that name write ./imagenet-val")
+    return validation_shapes(resize), {}
+
 # %% ../../nbs/cli/06_paper.ipynb #e30fcfe6
 @command
 def histogram_command(
-    source: Path, # any folder of images
+    source: str, # any folder of images, or imagenet-val: ImageNet's validation split, whose sizes the package has
     *,
     resize: int = 256, # length of the shorter side after resizing, pixels
     out: Path | None = None, # where to write the figure (PNG, SVG and CSV; path without ending)
 ) -> None:
-    "How long images are after resizing (Figure 4), from their headers alone."
-    from mid_nbdev.data.images import image_shapes
-
-    shapes, failed = image_shapes(source, resize)
+    "How long images are after resizing (Figure 4), from their headers alone; of ImageNet's validation split without them."
+    shapes, failed = _image_sizes(source, resize)
     sides = shapes["longer_side"]
     median = f"median {sides.median():.0f}, longest {sides.max()}"
     typer.echo(f"{len(sides):,} images, longer side after resizing the shorter to {resize}: {median}")
-    longer = [f"{(sides > length).mean():.1%}" for length in (resize, 400, 500)]
-    typer.echo(f"{longer[0]} not square, {longer[1]} above 400, {longer[2]} above 500")
+    typer.echo(", ".join(f"{(sides > limit).mean():.2%} above {limit}" for limit in (resize, 400, 500)))
     if out:
         from mid_nbdev.analysis.plots import plot_longer_sides, save_figure, use_style
         use_style()
