@@ -129,7 +129,8 @@ def _image_sizes(
         from mid_nbdev.data.images import image_shapes
         return image_shapes(source, resize)
     from mid_nbdev.paper.validation import validation_shapes
-    if Path(source).exists(): say("imagenet-val is ImageNet's validation split; for the folder of that name write ./imagenet-val")
+    if Path(source).exists():
+        say("imagenet-val is ImageNet's validation split; for the folder of that name write ./imagenet-val")
     return validation_shapes(resize), {}
 
 # %% ../../nbs/cli/06_paper.ipynb #e30fcfe6
@@ -140,7 +141,7 @@ def histogram_command(
     resize: int = 256, # length of the shorter side after resizing, pixels
     out: Path | None = None, # where to write the figure (PNG, SVG and CSV; path without ending)
 ) -> None:
-    "How long images are after resizing (Figure 4), from their headers alone; of ImageNet's validation split without them."
+    "How long images are after resizing (Figure 4), from their headers alone."
     shapes, failed = _image_sizes(source, resize)
     sides = shapes["longer_side"]
     median = f"median {sides.median():.0f}, longest {sides.max()}"
