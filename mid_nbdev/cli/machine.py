@@ -173,7 +173,7 @@ def _measure(
     "Measure one section of the benchmark."
     import pandas as pd
 
-    from mid_nbdev.benchmark import bench
+    from mid_nbdev.benchmark import bench, stages
 
     if section == "efficiency": return bench.efficiency(task, engine, rounds=rounds)
     if section == "peers":
@@ -182,11 +182,11 @@ def _measure(
         return pd.concat([bench.contest(one, name, engines, rounds) for name, one in tasks.items()])
     if section == "growth": return bench.growth(task, engine)
     if section == "exactness": return bench.exactness(task)
-    if section == "limit": return pd.DataFrame([bench.apart(bench.limit, task, engine)[0]])
+    if section == "limit": return pd.DataFrame([bench.apart(stages.limit, task, engine)[0]])
     if section == "policy": return bench.apart(bench.policy_times, task, engine)[0]
-    if section == "headers": return pd.DataFrame([bench.header_rates(task)])
-    stages = bench.apart(bench.profile, task, engine)[0]
-    return pd.DataFrame(stages.items(), columns=["stage", "seconds"])
+    if section == "headers": return pd.DataFrame([stages.header_rates(task)])
+    spent = bench.apart(stages.profile, task, engine)[0]
+    return pd.DataFrame(spent.items(), columns=["stage", "seconds"])
 
 # %% ../../nbs/cli/07_machine.ipynb #55e5b5b2
 _SECTIONS = ("efficiency", "peers", "growth", "limit", "headers", "policy", "profile", "exactness") # in this order
