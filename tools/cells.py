@@ -1,7 +1,8 @@
 """Measure the notebooks against the bounds that keep them readable: `python tools/cells.py` names what is outside them.
 
 A notebook begins with a title and one line of promise. An exported cell has at most 40 lines, a module fewer than 300;
-parameters with their comments (documentation, a line each) and the export's own marks are not counted.
+parameters with their comments (a line each) and docstrings, which are documentation, and the export's own marks are not
+counted.
 Imports stand in cells of their own. What is shown is there: saved outputs, no errors, no paths of a machine.
 No two notebooks of a folder have one number. A folder of modules imports only folders to its left in `LAYERS`, and no
 modules import each other in a circle.
@@ -49,13 +50,22 @@ def begins_well(cells: list[dict]) -> bool:
     return bool(re.match(r"# \S.*\n\n> \S.*[.!?](\n\n|\n*$)", cells[0]["source"]))
 
 
+def counted(source: str) -> list[str]:
+    "The lines that count: neither parameters with their comments nor docstrings of several lines."
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    bodies = [node.body for node in ast.walk(ast.parse(source)) if isinstance(node, kinds) and ast.get_docstring(node)]
+    written = [body[0] for body in bodies if body[0].end_lineno > body[0].lineno]
+    documentation = {number for node in written for number in range(node.lineno, node.end_lineno + 1)}
+    lines = enumerate(source.splitlines(), start=1)
+    return [line for number, line in lines if number not in documentation and not UNCOUNTED.match(line)]
+
+
 def measure_code(cell: dict, notebook: str) -> list[str]:
     "What is outside the bounds in a code cell."
     marks = set(re.findall(r"^#\|\s*(\w+)", cell["source"], re.MULTILINE))
-    lines = [line for line in cell["source"].splitlines() if line.strip() and not UNCOUNTED.match(line)]
     found = []
-    if "export" in marks and len(lines) > CELL_LINES:
-        found.append(f"exports {len(lines)} lines, more than {CELL_LINES}")
+    if "export" in marks and (length := len(list(filter(str.strip, counted(cell["source"]))))) > CELL_LINES:
+        found.append(f"exports {length} lines, more than {CELL_LINES}")
     if any(output["output_type"] == "error" for output in cell["outputs"]):
         found.append("its output is an error")
     body = ast.parse(re.sub(r"^[%!].*$", "", cell["source"], flags=re.MULTILINE)).body
@@ -76,7 +86,7 @@ def shows(node: ast.stmt) -> bool:
 
 def measure_module(path: Path) -> list[str]:
     "Whether a module is too long."
-    length = len([line for line in path.read_text(encoding="utf-8").splitlines() if not UNCOUNTED.match(line)])
+    length = len(counted(path.read_text(encoding="utf-8")))
     most = MODULES_OF_THEIR_OWN_SIZE.get(path.name, MODULE_LINES)
     return [f"{length} lines, expected fewer than {most}"] if length >= most else []
 

@@ -31,7 +31,7 @@ from .peers import Task, Timed
 from ..crops.recipes import AnyRecipe, Plan, make_plan
 from ..data.images import ImageSource, crop_key, decode
 from ..errors import InputError
-from ..evaluation.evaluate import evaluate_parts, fit_to_source, images_per_part, split_parts
+from ..evaluation.evaluate import evaluate_parts, fit_to_source, parts_of
 from ..networks.choose import crop_rate, load_engine
 from ..networks.engines import CUDA_SIZES, check_engine, usable_cores
 
@@ -68,7 +68,7 @@ def processor(
 def _evaluate(task: Task, classifier, engine) -> float:
     "Seconds of a full evaluation."
     source, plan = task.source(), make_plan(task.recipes)
-    numbers = split_parts(len(source), images_per_part(plan))
+    numbers = parts_of(source, plan)
     parts = evaluate_parts(classifier, source, plan, numbers, device=str(task.where), dtype=task.dtype, engine=engine)
     start = time.perf_counter()
     for _ in parts: pass
@@ -231,7 +231,7 @@ def policy_times(
     for recipe in recipes * rounds:
         plan = make_plan(recipe)
         start = time.perf_counter()
-        numbers = split_parts(len(source), images_per_part(plan))
+        numbers = parts_of(source, plan)
         parts = evaluate_parts(classifier, source, plan, numbers, device=where, dtype=task.dtype, engine=ready)
         crops = [part.rows["crops"].mean() for part in parts]
         seconds = time.perf_counter() - start
@@ -262,7 +262,7 @@ def exactness(
     def rows(engine, dtype, suffix):
         changed = replace(task, dtype=dtype, interpolation=own + suffix)
         classifier, source, plan = changed.classifier(), changed.source(), make_plan(task.recipes)
-        numbers, options = split_parts(len(source), images_per_part(plan)), {"engine": engine, "dtype": dtype}
+        numbers, options = parts_of(source, plan), {"engine": engine, "dtype": dtype}
         parts = evaluate_parts(classifier, source, plan, numbers, device=str(task.where), batch_size=8, **options)
         return pd.concat([part.rows for part in parts], ignore_index=True)
     plain, lines = rows("eager", "float32", ""), []

@@ -22,7 +22,7 @@ from ..crops.recipes import Plan, make_plan
 from ..data.files import package_folder
 from ..data.images import ImageSource, crop_key, demo_source, open_source
 from ..networks.classifier import Classifier
-from ..networks.engines import DTYPES, pick_device, set_precision, usable_cores
+from ..networks.engines import DTYPES, pick_device, precision, usable_cores
 from ..networks.models import load_classifier
 
 # %% ../../nbs/benchmark/00_peers.ipynb #6ce12c22
@@ -46,7 +46,6 @@ class Task:
 
     def classifier(self) -> Classifier:
         "The network, on the device."
-        set_precision(self.dtype)
         changed: dict[str, Any] = {"interpolation": self.interpolation} if self.interpolation else {}
         classifier = load_classifier(self.network, self.checkpoint or None, **changed)
         return classifier.to(self.where).to(memory_format=torch.channels_last)
@@ -102,7 +101,8 @@ def _forward(
 ) -> torch.Tensor: # outputs (n, classes), float32
     "A forward pass: channels last, and in automatic mixed precision unless in float32."
     reduced = DTYPES[task.dtype] is not torch.float32
-    with torch.inference_mode(), torch.autocast(task.where.type, DTYPES[task.dtype], enabled=reduced):
+    autocast = torch.autocast(task.where.type, DTYPES[task.dtype], enabled=reduced)
+    with precision(task.dtype), torch.inference_mode(), autocast:
         return model(crops.to(task.where, non_blocking=True).contiguous(memory_format=torch.channels_last)).float()
 
 def _resizer(classifier: Classifier) -> Resize:

@@ -44,9 +44,9 @@ def _everywhere(
 # %% ../../nbs/cli/00_app.ipynb #app7msg
 def _is_first(record: logging.LogRecord) -> bool:
     "Is this the first of the processes that share a run?"
-    from mid_nbdev.evaluation.claims import find_rank
+    from mid_nbdev.evaluation.claims import find_process
 
-    return find_rank().number == 0
+    return find_process().number == 0
 
 @contextmanager
 def _messages() -> Iterator[None]:

@@ -138,13 +138,13 @@ def evaluate_command(
     from mid_nbdev.analysis.results import keep_class_names
     from mid_nbdev.crops.recipes import make_plan
     from mid_nbdev.data.sources import find_source, names_of_classes
-    from mid_nbdev.evaluation.claims import find_rank
+    from mid_nbdev.evaluation.claims import find_process
     from mid_nbdev.evaluation.evaluate import fit_to_source
     from mid_nbdev.evaluation.runs import evaluate_run
     from mid_nbdev.evaluation.verify import make_origin
     from mid_nbdev.networks.models import load_classifier, read_classes, restrict
 
-    plan, rank, limits = make_plan(recipes), find_rank(), files.limits()
+    plan, process, limits = make_plan(recipes), find_process(), files.limits()
     classifier = load_classifier(name, network.checkpoint, **given)
     if classes is not None: classifier = restrict(classifier, read_classes(classes, classifier.num_classes))
     names = network.names(classifier.num_classes)
@@ -157,9 +157,9 @@ def evaluate_command(
     folder = out or _run_folder(classifier, source)
     _tell_plan(classifier, source, plan)
     origin = make_origin(name, data, labels, network.checkpoint, classes)
-    run = evaluate_run(classifier, source, plan, folder, seed=seed, keep_crops=keep == "crops", say=say, rank=rank,
+    run = evaluate_run(classifier, source, plan, folder, seed=seed, keep_crops=keep == "crops", process=process,
                        origin=origin, **compute.given())
-    if rank.number: return
+    if process.number: return
     keep_class_names(run, names or names_of_classes(source, classifier.num_classes))
     if len(run.failed()) < len(source):
         show_runs([run])

@@ -129,7 +129,7 @@ def _predict_corpus(sources, out, name, recipe, top, network, preprocessing, com
 
     forward = compute.engine.partition(":")[2] or "eager"
     done = predict_corpus(sources[0], out, name, recipe, checkpoint=network.checkpoint, top=top, forward=forward,
-                          limits=limits, say=say)
+                          limits=limits)
     typer.echo(f"{done.images:,} images in {done.shards:,} shards, {done.failed:,} of them could not be classified "
                f"(see the column reason): {out}")
     if done.failed: raise typer.Exit(1)

@@ -9,9 +9,11 @@ __all__ = ['find_runs', 'table_networks', 'table_cells', 'table_text', 'table_ht
 from pathlib import Path
 
 import pandas as pd
+from fastcore.meta import delegates
 
 from ..data.images import ImageSource
 from ..errors import InputError
+from ..evaluation.evaluate import Compute
 from ..evaluation.runs import Run, evaluate_run
 from ..networks.models import parse_name
 from .networks import paper_classifier, paper_networks
@@ -135,20 +137,24 @@ def table_html(
     return f"<p>The figures as published; none of these networks has been measured here.</p>{published}"
 
 # %% ../../nbs/paper/02_tables.ipynb #70baf88c
+@delegates(Compute)
 def reproduce_table(
     number: int, # of the table, 1 to 8
     source: ImageSource, # labelled images, as ImageNet's validation split
     folder: str | Path, # folder for the run folders
     networks: list[str] | None = None, # some of the table's networks; all if not given
     pretrained: bool = True, # load the weights? without, the runs only show that everything fits
-    **options, # seed, dtype, batch_size, workers, device: as `evaluate_run`
+    seed: int = 0, # seed of the random crops
+    **kwargs, # fields of `Compute`; the engine is the fastest that agrees with PyTorch if not given
 ) -> dict[str, str]: # why each skipped network was skipped, by its name in the paper
     "Run all rows of a table, in one pass per network."
     skipped = {}
+    Compute.of(reproduce_table, kwargs)
+    how = {"engine": "auto", "seed": seed, **kwargs}
     for name in networks or table_networks(number):
         try:
             classifier = paper_classifier(name, pretrained)
-            evaluate_run(classifier, source, f"table_{number}", Path(folder) / name, engine="auto", **options)
+            evaluate_run(classifier, source, f"table_{number}", Path(folder) / name, **how)
         except InputError as error: skipped[name] = str(error)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error).lower(): raise
