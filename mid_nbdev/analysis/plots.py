@@ -180,7 +180,8 @@ def plot_gains(
     return figure
 
 # %% ../../nbs/analysis/02_plots.ipynb #ae30b01d
-_VERDICT_COLORS = {"confirmed": COLORS["RC"], "not resolved": "#777777", "contradicted": COLORS["CC"]}
+_VERDICT_COLORS = {"confirmed": COLORS["RC"], "equal": COLORS["FC"], "inconclusive": "#777777",
+                   "contradicted": COLORS["CC"]}
 
 def plot_claims(
     table: pd.DataFrame, # claim, effect, low, high, verdict
@@ -191,10 +192,13 @@ def plot_claims(
     figure, axis = plt.subplots(figsize=(7.5, 0.9 + 0.26 * len(lines)), layout="constrained")
     axis.axvline(0, color="black", linewidth=1)
     for place, line in lines.iterrows():
-        color = _VERDICT_COLORS[line["verdict"]]
+        color = _VERDICT_COLORS[line["verdict"].partition(" ")[0]]
         axis.plot([line["low"], line["high"]], [place, place], color=color, linewidth=2)
         axis.plot(line["effect"], place, "o", color=color, markersize=5)
-    for verdict, color in _VERDICT_COLORS.items(): axis.plot([], [], "o-", color=color, label=verdict)
+    found = set(table["verdict"].str.partition(" ")[0])
+    for verdict, color in _VERDICT_COLORS.items():
+        if verdict not in found: continue
+        axis.plot([], [], "o-", color=color, label=verdict)
     axis.set_yticks(range(len(lines)), lines["claim"])
     axis.set_ylim(-0.7, len(lines) - 0.3)
     axis.set(xlabel="effect in the claimed direction, points of top-1 (95 % interval)", title=title)

@@ -143,9 +143,9 @@ def mean_interval(
 def verdict(
     low: float, # of the effect in the claimed direction
     high: float, # of the effect in the claimed direction
-) -> str: # "confirmed", "not resolved" or "contradicted"
+) -> str: # "confirmed", "inconclusive" or "contradicted"
     "What an interval says of a claim that an effect is above zero."
-    return "confirmed" if low > 0 else "contradicted" if high < 0 else "not resolved"
+    return "confirmed" if low > 0 else "contradicted" if high < 0 else "inconclusive"
 
 # %% ../../nbs/analysis/00_stats.ipynb #38318bad
 def _number(value: float, digits: int = 2, signed: bool = False) -> str:

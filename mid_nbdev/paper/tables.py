@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..evaluation.evaluate import Compute
 from ..evaluation.runs import Run, evaluate_run
 from ..networks.models import parse_name
+from .measured import measured_weights
 from .networks import paper_classifier, paper_networks
 from .numbers import paper_figures
 
@@ -48,7 +49,7 @@ _COLUMNS = ["table", "approach", "recipe", "network", "published", "published_ga
             "top1_low", "top1_high", "gain", "gain_low", "gain_high", "images"] # of `table_cells`
 
 def _measured(
-    report: pd.DataFrame | None, # of the network's run, if there is one
+    report: pd.DataFrame | None, # of the network's run, or its gains with other weights, if there is one
     recipe: str, # of the cell; empty for other people's methods
     published: float, # top-1, percent
 ) -> dict[str, float]: # measured, difference, gain, …; empty if the recipe was not measured
@@ -56,22 +57,25 @@ def _measured(
     if report is None or not recipe or recipe not in set(report["recipe"]): return {}
     line = report[report["recipe"] == recipe].iloc[0]
     kept = {key: line.get(key) for key in ("gain", "gain_low", "gain_high", "top1_low", "top1_high", "images")}
+    if "top5" not in line: return kept # with other weights the accuracy does not compare
     return {"measured": line["top1"], "difference": line["top1"] - published, **kept}
 
 def table_cells(
     number: int, # of the table, 1 to 8
     reports: dict[str, pd.DataFrame] | None = None, # reports of own runs, by the paper's name of the network
+    gains: pd.DataFrame | None = None, # from `measured_gains`: with other weights, where there is no run
 ) -> pd.DataFrame: # table, approach, recipe, network, then what was published and what was measured
     "Every cell of a table, one per row."
     networks, figures = table_networks(number), paper_figures().query("table == @number")
-    lines = []
+    others = {} if gains is None else {str(name): own for name, own in gains.groupby("network", observed=True)}
+    known, lines = {**others, **(reports or {})}, []
     for (approach, recipe), row in figures.groupby(["approach", "recipe"], sort=False):
         published = row.set_index("network").reindex(networks)
         for network in networks:
             top1, gain = published.loc[network, "top1"], published.loc[network, "gain"]
             cell = {"table": number, "approach": approach, "recipe": recipe, "network": network,
                     "published": top1, "published_gain": gain}
-            lines.append(cell | _measured((reports or {}).get(network), recipe, top1))
+            lines.append(cell | _measured(known.get(network), recipe, top1))
     return pd.DataFrame(lines).reindex(columns=_COLUMNS)
 
 # %% ../../nbs/paper/02_tables.ipynb #b41c7814
@@ -88,11 +92,20 @@ def _cell_text(
     published = "–" if pd.isna(cell["published"]) else strong("published")
     if not pd.isna(cell["published_gain"]): published += f" ({cell['published_gain']:+.2f})"
     if not cell["recipe"]: return published
-    if pd.isna(cell["measured"]): return f"{published}{newline}not measured"
+    if pd.isna(cell["images"]): return f"{published}{newline}not measured"
+    if pd.isna(cell["measured"]): return published + _other_gain(cell, newline)
     if pd.isna(cell["gain"]): gain, interval = "", f"[{cell['top1_low']:.1f}, {cell['top1_high']:.1f}]"
     else: gain, interval = f" ({cell['gain']:+.2f})", f"[{cell['gain_low']:+.1f}, {cell['gain_high']:+.1f}]"
     off = "" if pd.isna(cell["difference"]) else f" Δ{cell['difference']:+.2f}"
     return f"{published}{newline}{strong('measured')}{gain} {interval}{off}"
+
+def _other_gain(
+    cell: pd.Series, # a row of `table_cells`, measured with other weights
+    newline: str, # before it
+) -> str: # empty for the center crop itself
+    "The gain measured with other weights."
+    if pd.isna(cell["gain"]): return ""
+    return f"{newline}here {cell['gain']:+.2f} [{cell['gain_low']:+.1f}, {cell['gain_high']:+.1f}]"
 
 def _head(
     networks: pd.DataFrame, # a table's rows of `paper_networks`
@@ -111,9 +124,10 @@ def table_text(
     reports: dict[str, pd.DataFrame] | None = None, # reports of own runs, by the paper's name of the network
     bold: str = "{}", # format that makes text bold, as "<b>{}</b>"
     newline: str = "\n", # between the published and the measured line
+    gains: pd.DataFrame | None = None, # from `measured_gains`: with other weights, where there is no run
 ) -> pd.DataFrame: # text: approach, training, one column per network
     "A table of the paper in its layout, published above measured."
-    cells, networks = table_cells(number, reports), paper_networks().loc[table_networks(number)]
+    cells, networks = table_cells(number, reports, gains), paper_networks().loc[table_networks(number)]
     ours, rows = cells[cells["recipe"] != ""], _head(networks)
     best = ours.groupby("network")[["published", "measured"]].max().to_dict("index")
     training = paper_figures().query("table == @number").groupby("approach")["training_required"].max()
@@ -128,13 +142,30 @@ def table_text(
 def table_html(
     number: int, # of the table, 1 to 8
     reports: dict[str, pd.DataFrame] | None = None, # reports of own runs, by the paper's name of the network
+    gains: pd.DataFrame | None = None, # gains with other weights, from `measured_gains`, where there is no run
 ) -> str: # HTML
-    "A table of the paper for a notebook: best figures bold, measured under published."
-    headings = {"approach": "Approach", "training": "Custom training"}
-    text = table_text(number, reports, "<b>{}</b>", "<br>").rename(columns=headings)
-    if reports: return text.to_html(escape=False, index=False, border=0)
-    published = text.replace("<br>not measured", "", regex=True).to_html(escape=False, index=False, border=0)
-    return f"<p>The figures as published; none of these networks has been measured here.</p>{published}"
+    "A table of the paper for a notebook: best figures bold, measured under published, what is measured above it."
+    text = table_text(number, reports, "<b>{}</b>", "<br>", gains)
+    text = text.rename(columns={"approach": "Approach", "training": "Custom training"})
+    if not reports: text = text.replace("<br>not measured", "", regex=True)
+    return _header(number, bool(reports), gains) + text.to_html(escape=False, index=False, border=0)
+
+def _header(number: int, has_runs: bool, gains: pd.DataFrame | None) -> str:
+    "What the figures are and where they come from, as HTML."
+    networks, own = paper_networks(), table_networks(number)
+    here = [] if gains is None else [name for name in own if name in set(gains["network"])]
+    run = f"Published; run it on your ImageNet: <code>mid reproduce {number} --data IMAGENET_VAL --out runs/paper</code>."
+    if gains is None or not here: return "" if has_runs else f"<p>{run}</p>"
+    weights, lines = measured_weights(), []
+    for name in here:
+        some = gains[(gains["network"] == name) & (gains["recipe"] != "CC")]
+        half = (some["gain_high"] - some["gain_low"]).median() / 2
+        made, licence, source = weights.loc[name, ["made", "licence", "source"]]
+        lines.append(f"<li>{networks.loc[name, 'paper_name']}: {made} ({licence}; {source}). "
+                     f"{some['images'].max():.0f} images resolve gains of about {half:.1f} points.</li>")
+    return (f"<p><i>here</i>: the gain measured on ImageNet validation images with other weights than the paper's, beside the "
+            "published gain; accuracies themselves do not compare. "
+            f"The other columns: {run[0].lower()}{run[1:]}</p><ul>{''.join(lines)}</ul>")
 
 # %% ../../nbs/paper/02_tables.ipynb #70baf88c
 @delegates(Compute)
