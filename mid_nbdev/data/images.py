@@ -98,7 +98,7 @@ class ImageSource:
         Example:
             >>> from mid_nbdev.data.images import demo_source
             >>> demo_source().take([3, 1]).names
-            ('imagenet_03_879.jpg', 'imagenet_01_559.jpg')
+            ('imagenet_03_990.jpg', 'imagenet_01_559.jpg')
         """
         names = tuple(self.names[number] for number in numbers)
         several = tuple(self.all_labels[number] for number in numbers) if self.all_labels else ()

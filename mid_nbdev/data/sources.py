@@ -220,7 +220,7 @@ def find_source(
         >>> from pathlib import Path
         >>> from mid_nbdev.data.images import demo_source
         >>> labels = Path(tempfile.mkdtemp()) / "labels.csv"
-        >>> _ = labels.write_text("file,label\nimagenet_10_541.jpg,541\n")
+        >>> _ = labels.write_text("file,label\\nimagenet_10_541.jpg,541\\n")
         >>> source = find_source(demo_source().root, labels)
         >>> source.names, source.labels
         (('imagenet_10_541.jpg',), array([541]))

@@ -200,9 +200,13 @@ class Run:
             InputError: If there is no run, or its manifest was changed or damaged.
 
         Example:
-            >>> Run.open("nowhere")
-            Traceback (most recent call last):
-            mid_nbdev.errors.InputError: nowhere: no run here (expected a folder with manifest.json, ...
+            >>> import tempfile
+            >>> from mid_nbdev import load_classifier
+            >>> from mid_nbdev.data.images import demo_source
+            >>> lite, folder = load_classifier("efficientnet_lite0"), tempfile.mkdtemp()
+            >>> _ = evaluate_run(lite, demo_source().take([0]), "CC,5FC", folder, device="cpu")
+            >>> Run.open(folder).manifest["recipes"]
+            ['CC', '5FC']
         """
         path = Path(folder) / "manifest.json"
         if not path.is_file():
