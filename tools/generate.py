@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 import nbformat
@@ -37,7 +38,15 @@ def generate(root: Path) -> None:
     "Clean the notebooks, export the modules, write README.md."
     for tool in ("nbdev_clean", "nbdev_export"):
         subprocess.run([Path(sys.executable).with_name(tool)], cwd=root, check=True)
+    for module in (root / "mid_nbdev").rglob("[!_]*.py"):
+        text = re.sub(r"(?ms)^__all__ = \[.*?\]$", wrapped, module.read_text(encoding="utf-8"))
+        module.write_text(text, encoding="utf-8")
     write_readme(root)
+
+
+def wrapped(names: re.Match) -> str:
+    "A module's public names in lines of at most 120 columns; nbdev writes 130."
+    return textwrap.fill(" ".join(names[0].split()), 120, subsequent_indent=" " * 11)
 
 
 def stale(root: Path) -> list[str]:
