@@ -190,10 +190,10 @@ def headline(
     name: str = "val800", # which set
 ) -> str: # one sentence part
     "What 20 random crops gain over the center crop, in the words in which every page quotes it."
-    lines = pd.read_csv(Path(folder) / "headline.csv").query("recipe == '20RC' and baseline == 'CC' and network == 'all'")
-    line = lines.set_index("data").loc[name]
-    return (f"{line.effect:+.2f} [{line.low:+.2f}, {line.high:+.2f}] points of top-1, pooled over {line.networks} of the paper's "
-            f"networks on {line.images} ImageNet validation images")
+    lines = pd.read_csv(Path(folder) / "headline.csv").set_index(["recipe", "baseline", "network", "data"])
+    line = lines.loc[("20RC", "CC", "all", name)]
+    return (f"{line.effect:+.2f} [{line.low:+.2f}, {line.high:+.2f}] points of top-1, "
+            f"pooled over {line.networks:.0f} of the paper's networks on {line.images:.0f} ImageNet validation images")
 
 # %% ../../nbs/paper/07_measured.ipynb #meaQplot
 FAMILIES = {"ResNet": ["resnet18", "resnet50"], "EfficientNet": ["tf_efficientnet_b0"],

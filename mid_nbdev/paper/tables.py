@@ -154,7 +154,8 @@ def _header(number: int, has_runs: bool, gains: pd.DataFrame | None) -> str:
     "What the figures are and where they come from, as HTML."
     networks, own = paper_networks(), table_networks(number)
     here = [] if gains is None else [name for name in own if name in set(gains["network"])]
-    run = f"Published; run it on your ImageNet: <code>mid reproduce {number} --data IMAGENET_VAL --out runs/paper</code>."
+    command = f"mid reproduce {number} --data IMAGENET_VAL --out runs/paper"
+    run = f"Published; run it on your ImageNet: <code>{command}</code>."
     if gains is None or not here: return "" if has_runs else f"<p>{run}</p>"
     weights, lines = measured_weights(), []
     for name in here:
@@ -163,8 +164,8 @@ def _header(number: int, has_runs: bool, gains: pd.DataFrame | None) -> str:
         made, licence, source = weights.loc[name, ["made", "licence", "source"]]
         lines.append(f"<li>{networks.loc[name, 'paper_name']}: {made} ({licence}; {source}). "
                      f"{some['images'].max():.0f} images resolve gains of about {half:.1f} points.</li>")
-    return (f"<p><i>here</i>: the gain measured on ImageNet validation images with other weights than the paper's, beside the "
-            "published gain; accuracies themselves do not compare. "
+    return ("<p><i>here</i>: the gain measured on ImageNet validation images with other weights than the paper's, "
+            "beside the published gain; accuracies themselves do not compare. "
             f"The other columns: {run[0].lower()}{run[1:]}</p><ul>{''.join(lines)}</ul>")
 
 # %% ../../nbs/paper/02_tables.ipynb #70baf88c
