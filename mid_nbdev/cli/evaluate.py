@@ -13,7 +13,14 @@ from pathlib import Path
 import typer
 
 from .app import command, say
-from .options import ComputeOptions, LabelledNetworkOptions, LimitOptions, PreprocessingOptions
+from mid_nbdev.cli.options import (
+    ComputeOptions,
+    LabelledNetworkOptions,
+    LimitOptions,
+    PreprocessingOptions,
+    VerifyNetworkOptions,
+    VerifyOptions,
+)
 from .report import show_runs
 from ..errors import InputError
 
@@ -174,10 +181,10 @@ def verify_command(
     data: str | None = None, # the images, as for `mid evaluate` (where they were)
     labels: str | None = None, # their labels (where they were)
     model: str | None = None, # network (the run's)
-    checkpoint: Path | None = None, # file of weights (where it was)
+    network: VerifyNetworkOptions, # its weights and classes
     images: int = 20, # how many images to compute again; 0 checks checksums and counts alone
     draw: int = 0, # another number draws other images
-    device: str | None = None, # cpu, cuda or cuda:N (a GPU where there is one)
+    compute: VerifyOptions, # engine, precision and device
 ) -> None:
     "Check a run: checksums, counts, and some of its rows computed again."
     if images < 0: raise InputError(f"--images {images}: expected 0 or more")
@@ -194,10 +201,12 @@ def verify_command(
         say("nothing is computed again: the run does not know its network and images; give --model and --data")
     elif images:
         assert name and folder
-        classifier = load_classifier(name, checkpoint or origin.get("checkpoint"), **opened.manifest["preprocessing"])
+        checkpoint = network.checkpoint or origin.get("checkpoint")
+        classifier = load_classifier(network.network(name), checkpoint, **opened.manifest["preprocessing"])
         if some := origin.get("classes"): classifier = restrict(classifier, read_classes(some, classifier.num_classes))
-        source = find_source(folder, labels or origin.get("labels"), classifier.num_classes, kept_class_names(opened))
-    done = verify_run(opened, classifier, source, images, draw, device)
+        names = network.names(classifier.num_classes) or kept_class_names(opened)
+        source = find_source(folder, labels or origin.get("labels"), classifier.num_classes, names)
+    done = verify_run(opened, classifier, source, images, draw, **compute.given())
     line = f"{run}: {done.parts} of {len(opened.parts())} parts whole, {done.rows} rows"
     compared = f"{done.identical} of them identical, largest difference {done.largest:.1g}"
     typer.echo(f"{line}, {done.recomputed} computed again, {compared}" if done.recomputed else line)

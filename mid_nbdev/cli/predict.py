@@ -30,36 +30,56 @@ def _list_images(
         else: found += sorted(glob.glob(text, recursive=True)) or [text]
     return list(dict.fromkeys(found))
 
+# %% ../../nbs/cli/04_predict.ipynb #prdeng1
+def _engine(
+    classifier, # network
+    compute: PredictOptions, # engine, precision and device
+    crops: int, # of each image
+    images: int, # how many
+):
+    "The engine that was asked for, on its device."
+    from mid_nbdev.networks.choose import load_engine
+    from mid_nbdev.networks.engines import TorchEngine, check_engine, make_engine, pick_device
+
+    device, name, size = pick_device(compute.device or "cpu"), compute.engine, compute.batch_size
+    if name == "auto": return load_engine(classifier, name, compute.dtype, size, device, images * crops)
+    if name != "eager": return make_engine(classifier, name, compute.dtype, size, device)
+    check_engine(name, compute.dtype, device)
+    return TorchEngine(classifier.to(device), compute.dtype, min(size or 32, crops))
+
 # %% ../../nbs/cli/04_predict.ipynb #ef16a567
 def _predict_files(
     files: list[str], # image files
-    wrapper, # network and recipe
-    names: list[str], # of the classes
-    top: int, # how many classes to keep
+    classifier, # network
+    plan, # of one recipe
+    compute: PredictOptions, # engine, precision and device
     limits, # how large a file may be
-    workers: int | None, # threads that decode
-) -> tuple[list, list]: # lines (file, place, class, name, probability) and failures (file, reason)
+) -> tuple[list, list]: # answers (file, probabilities) and failures (file, reason)
     "Predictions of image files."
     import numpy as np
+    import torch
     from tqdm.auto import tqdm
 
+    from mid_nbdev.averaging.wrapper import average_images
     from mid_nbdev.data.files import printable
     from mid_nbdev.data.images import ImageSource, read_images
     from mid_nbdev.networks.engines import usable_cores
 
-    expected, lines, failed = wrapper.classifier.preprocessing, [], []
+    expected, answers, failed = classifier.preprocessing, [], []
+    engine = _engine(classifier, compute, len(plan.crops), len(files))
     source = ImageSource(Path(), tuple(files), np.zeros(len(files), dtype=np.int64), limits=limits)
-    threads = min(16, usable_cores()) if workers is None else workers
+    threads = min(16, usable_cores()) if compute.workers is None else compute.workers
     images = read_images(source, range(len(files)), expected.resize_to, expected.interpolation, threads)
     for number, image, reason in tqdm(images, total=len(files), unit="image", disable=len(files) < 5):
-        path = printable(files[number])
+        path = files[number]
         if image is None:
-            failed.append((path, reason))
+            failed.append((printable(path), reason))
             continue
-        answer = wrapper(image.numpy(), keys=[Path(files[number]).name])[0].topk(min(top, len(names)))
-        for place, (value, best) in enumerate(zip(*answer), start=1):
-            lines.append((path, place, int(best), names[int(best)], float(value)))
-    return lines, failed
+        boxes = plan.boxes(image.shape[0], image.shape[1], expected.crop_size, Path(path).name)
+        placed = [(image.to(classifier.device), boxes)]
+        with torch.no_grad(): averaged = average_images(engine, classifier, placed, plan)
+        answers.append((printable(path), averaged.probabilities[0, 0].cpu()))
+    return answers, failed
 
 # %% ../../nbs/cli/04_predict.ipynb #80813266
 def _require_place(
@@ -74,6 +94,21 @@ def _require_place(
     if Path(out).resolve().parent.is_dir(): return
     raise InputError(f"--out {out}: there is no folder {Path(out).parent}; make it first")
 
+def _best(
+    answers: list, # files and their probabilities
+    names: list[str], # of the classes
+    top: int, # how many classes to keep
+): # data frame: image, place, class, name, probability
+    "The most probable classes of each image."
+    import pandas as pd
+
+    lines = []
+    for path, probabilities in answers:
+        found = zip(*probabilities.topk(min(top, len(names))))
+        for place, (value, best) in enumerate(found, start=1):
+            lines.append((path, place, int(best), names[int(best)], float(value)))
+    return pd.DataFrame(lines, columns=["image", "place", "class", "name", "probability"])
+
 def _print_predictions(
     table, # data frame of predictions
 ) -> None:
@@ -81,6 +116,7 @@ def _print_predictions(
     percent = [f"{100 * value:.1f}" for value in table["probability"]]
     print_table(table.assign(**{"probability %": percent}).drop(columns=["place", "probability"]).astype(str))
 
+# %% ../../nbs/cli/04_predict.ipynb #prdcmd1
 @command
 def predict_command(
     images: list[str], # image files, folders or globs; with --engine ray one folder of images, .parquet or .tar shards
@@ -98,38 +134,43 @@ def predict_command(
     if top < 1: raise InputError(f"--top {top}: expected 1 or more")
     name, given = network.network(model), preprocessing.given()
     if compute.engine.partition(":")[0] == "ray":
-        return _predict_corpus(images, out, name, recipe, top, network, given, compute, files.limits())
-    import pandas as pd
-
+        _refuse_for_corpus(images, out, network, compute, preprocessing)
+        return _predict_corpus(images[0], out, name, recipe, top, network.checkpoint, compute.engine, files.limits())
     from mid_nbdev.analysis.results import table_bytes
-    from mid_nbdev.averaging.wrapper import MID
+    from mid_nbdev.crops.recipes import Plan, parse_recipe
     from mid_nbdev.data.files import write_whole
     from mid_nbdev.data.sources import names_of_classes
     from mid_nbdev.networks.models import load_classifier
 
     if out is not None: _require_place(out)
     if not (found := _list_images(images)): raise InputError(f"{', '.join(images)}: no image files there")
-    wrapper = MID(load_classifier(name, network.checkpoint, **given), recipe, engine=compute.engine)
-    classes = wrapper.classifier.num_classes
-    names = network.names(classes) or names_of_classes(None, classes)
-    lines, failed = _predict_files(found, wrapper, names, top, files.limits(), compute.workers)
-    table = pd.DataFrame(lines, columns=["image", "place", "class", "name", "probability"])
+    classifier, plan = load_classifier(name, network.checkpoint, **given), Plan((parse_recipe(recipe),))
+    if plan.recipes[0].level == "feature": classifier.require_features()
+    names = network.names(classifier.num_classes) or names_of_classes(None, classifier.num_classes)
+    answers, failed = _predict_files(found, classifier, plan, compute, files.limits())
+    table = _best(answers, names, top)
     if out is not None: write_whole(Path(out), table_bytes(table, Path(out).suffix.lower()))
-    elif lines: _print_predictions(table)
+    elif answers: _print_predictions(table)
     for path, reason in failed: say(f"{path}: {reason}")
     if failed: raise typer.Exit(1)
 
 # %% ../../nbs/cli/04_predict.ipynb #89353807
-def _predict_corpus(sources, out, name, recipe, top, network, preprocessing, compute, limits) -> None:
-    "Classify a corpus with Ray."
+def _refuse_for_corpus(sources, out, network, compute, preprocessing) -> None:
+    "Raise `InputError` for options that mean nothing with Ray."
     if network.class_names: raise InputError("--class-names: a corpus's predictions hold numbers of classes alone")
     if out is None or len(sources) != 1:
         raise InputError("--engine ray: expected one SOURCE, a folder or a shard, and --out FOLDER")
+    others = [option for option in (*compute.changed(), *preprocessing.changed()) if option != "--engine"]
+    if not others: return
+    raise InputError(f"{others[0]} is not for --engine ray: its workers take their own devices and batches, "
+                     "and the library's preprocessing")
+
+def _predict_corpus(source, out, name, recipe, top, checkpoint, engine, limits) -> None:
+    "Classify a corpus with Ray."
     from mid_nbdev.evaluation.corpus import predict_corpus
 
-    forward = compute.engine.partition(":")[2] or "eager"
-    done = predict_corpus(sources[0], out, name, recipe, checkpoint=network.checkpoint, top=top, forward=forward,
-                          limits=limits)
+    forward = engine.partition(":")[2] or "eager"
+    done = predict_corpus(source, out, name, recipe, checkpoint=checkpoint, top=top, forward=forward, limits=limits)
     typer.echo(f"{done.images:,} images in {done.shards:,} shards, {done.failed:,} of them could not be classified "
                f"(see the column reason): {out}")
     if done.failed: raise typer.Exit(1)

@@ -88,12 +88,12 @@ def _recompute(
     run: Run, # run
     classifier: Classifier, # its network
     some: ImageSource, # some of its images
-    device: str | None, # where to compute
+    options: dict, # as of `evaluate`, instead of the run's
 ) -> pd.DataFrame: # rows of both, side by side: columns ending in _was and _is
     "Rows computed again beside those of the run."
     settings = run.manifest
     kept = {name: settings[name] for name in ("seed", "dtype", "engine", "batch_size")}
-    again = evaluate(classifier, some, settings["recipes"], device=device, **kept).rows
+    again = evaluate(classifier, some, settings["recipes"], **kept | options).rows
     rows = run.rows()
     there = rows[rows["image"].isin(again["image"])]
     return there.merge(again, on=["image", "recipe"], how="outer", suffixes=("_was", "_is"))
@@ -106,6 +106,7 @@ def verify_run(
     images: int = 20, # how many images to compute again
     draw: int = 0, # another number draws other images
     device: str | None = None, # as "cuda:0"; a GPU if there is one
+    **options, # dtype, engine, batch_size, workers: as of `evaluate`, instead of the run's
 ) -> Verified: # what was checked, and what was wrong
     """Check a run's checksums and counts and, with its network and images at hand, a sample of its rows.
     Raises `InputError` for other images."""
@@ -121,11 +122,13 @@ def verify_run(
     source = replace(source, limits=Limits(**run.manifest.get("limits", {})))
     if source.fingerprint() != run.manifest["data"]["fingerprint"]:
         problems.append("names, labels or sizes of the images are not those of the run")
-    both = _recompute(run, classifier, _sample(rows, run.failed(), source, images, draw), device)
+    both = _recompute(run, classifier, _sample(rows, run.failed(), source, images, draw), {"device": device, **options})
     gaps = [np.abs(both[f"{name}_is"] - both[f"{name}_was"]).fillna(1) for name in ("p_true", "confidence")]
     moved = np.maximum(*gaps)
     same = (both["prediction_is"] == both["prediction_was"]) & (both["label_is"] == both["label_was"])
-    for _, line in both[~same | (moved > _TOLERANCES[run.manifest["dtype"]])].head(5).iterrows():
+    dtypes = {run.manifest["dtype"], options.get("dtype", run.manifest["dtype"])}
+    tolerance = max(_TOLERANCES[dtype] for dtype in dtypes)
+    for _, line in both[~same | (moved > tolerance)].head(5).iterrows():
         was, now = (f"class {line[f'prediction_{when}']} at {line[f'confidence_{when}']:.5f}" for when in ("was", "is"))
         problems.append(f"{line['image']!r}, {line['recipe']}: {was} in the run, {now} computed again")
     identical = int((same & (moved == 0) & (both["rank_is"] == both["rank_was"])).sum())
