@@ -24,7 +24,8 @@ MID = shutil.which("mid", path=str(Path(sys.executable).parent)) or "mid"
 
 def run_mid(folder, *words):
     environment = {name: value for name, value in os.environ.items() if name != "IN_TEST"}
-    told = {"capture_output": True, "text": True}
+    command = [MID, *map(str, words)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=300)
     return subprocess.run([MID, *map(str, words)], cwd=folder, env=environment, timeout=300, **told)
 
 
