@@ -26,7 +26,6 @@ def run_mid(folder, *words):
     environment = {name: value for name, value in os.environ.items() if name != "IN_TEST"}
     command = [MID, *map(str, words)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=300)
-    return subprocess.run([MID, *map(str, words)], cwd=folder, env=environment, timeout=300, **told)
 
 
 @pytest.fixture(scope="module")
