@@ -50,12 +50,13 @@ def table_command(
     format: str = "table", # table, csv, json or markdown
 ) -> None:
     "Print a table of the paper in its layout: published figures, and measured ones where there is a run."
-    from mid_nbdev.analysis.stats import report
-    from mid_nbdev.paper.tables import find_runs, table_cells, table_text
+    from mid_nbdev.paper.tables import find_runs, measured_reports, table_cells, table_networks, table_text
 
+    table_networks(number)
     if runs is not None and not runs.is_dir(): raise InputError(f"runs {runs}: no such folder")
-    found = find_runs(runs) if runs else {}
-    reports = {name: report(rows) for name, run in found.items() if len(rows := run.rows())}
+    found = find_runs(runs, number) if runs else {}
+    if runs and not found: say(f"note: no run under {runs} measured a network of Table {number}")
+    reports = measured_reports(found)
     markdown = format == "markdown"
     text = table_text(number, reports, "**{}**", "<br>" if markdown else "\n")
     _print_rows(table_cells(number, reports), format, text)
@@ -89,7 +90,7 @@ def reproduce_command(
     out: Path, # folder for the run folders; what is there already is kept
     labels: Path | None = None, # CSV with the columns file and label, for another flat folder
     networks: str | None = None, # some of the table's networks, separated by commas (all)
-    dry_run: bool = False, # random weights and the first 8 images, to see that everything fits
+    dry_run: bool = False, # random weights and the first 8 images, to see that everything fits; writes nothing
     seed: int = 0, # seed of the random crops
     batch_size: int | None = None, # crops per forward pass (measured)
     workers: int | None = None, # threads that decode images (one per core, at most 16)
@@ -97,7 +98,9 @@ def reproduce_command(
     dtype: str = "float32", # precision of the forward pass: float32 or bfloat16
 ) -> None:
     "Run what is missing of a table of the paper, network by network; an interrupted run goes on with the same command."
+    from contextlib import nullcontext
     from dataclasses import replace
+    from tempfile import TemporaryDirectory
 
     from mid_nbdev.crops.recipes import make_plan
     from mid_nbdev.data.images import open_source
@@ -111,10 +114,11 @@ def reproduce_command(
     source = open_source(data, labels)
     if dry_run: source = replace(source, names=source.names[:8], labels=source.labels[:8])
     say(_estimate(names, len(source), len(plan.crops), device))
-    skipped = reproduce_table(number, source, out, names, pretrained=not dry_run, seed=seed, dtype=dtype,
-                              batch_size=batch_size, workers=workers, device=device)
+    how = {"seed": seed, "dtype": dtype, "batch_size": batch_size, "workers": workers, "device": device}
+    with TemporaryDirectory() if dry_run else nullcontext(out) as folder:
+        skipped = reproduce_table(number, source, folder, names, pretrained=not dry_run, **how)
     done = f"{len(names) - len(skipped)} of {len(names)} networks"
-    if dry_run: typer.echo(f"dry run: {done} went through; random weights, so no figure of theirs is shown")
+    if dry_run: typer.echo(f"dry run: {done} went through with random weights; nothing is kept")
     else: typer.echo(f"{done} are there; next: mid table {number} --runs {out}")
     for name, reason in skipped.items(): say(f"skipped {name}: {reason}")
     if skipped: raise typer.Exit(1)
