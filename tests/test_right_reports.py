@@ -11,7 +11,7 @@ from mid_nbdev.crops.recipes import parse_recipes
 from mid_nbdev.errors import InputError
 from mid_nbdev.evaluation.evaluate import Part
 from mid_nbdev.evaluation.runs import Run, part_bytes
-from mid_nbdev.paper.tables import _table_folder, find_runs, measured_reports, table_text
+from mid_nbdev.paper.tables import _table_run, find_runs, measured_reports, table_text
 from typer.testing import CliRunner
 
 V1 = "torchvision/mobilenet_v2.IMAGENET1K_V1"
@@ -105,11 +105,15 @@ def test_a_run_without_the_center_crop_is_shown_without_gains(tmp_path):
     make_run(tmp_path / "a", recipes="20RC")
     assert "n = 8" in table_text(2, measured_reports(find_runs(tmp_path, 2))).iloc[4]["MobileNetV2"]
 
-def test_two_tables_in_one_folder_have_folders_of_their_own(tmp_path):
-    assert _table_folder(tmp_path, "resnet18", 1) == tmp_path / "resnet18"
+def test_two_tables_in_one_folder_share_a_run(tmp_path):
+    both = [str(recipe) for recipe in parse_recipes("table_1,table_8")]
+    assert _table_run(tmp_path, "resnet18", 1) == _table_run(tmp_path, "resnet18", 8) == (tmp_path / "resnet18", both)
+    make_run(tmp_path / "resnet18", "torchvision/resnet18.IMAGENET1K_V1", recipes="table_1,table_8")
+    assert _table_run(tmp_path, "resnet18", 1) == _table_run(tmp_path, "resnet18", 8) == (tmp_path / "resnet18", both)
+    for number in (1, 8): assert list(find_runs(tmp_path, number)) == ["resnet18"]
+
+def test_a_run_of_one_table_alone_is_resumed_and_the_other_has_a_folder_of_its_own(tmp_path):
     make_run(tmp_path / "resnet18", recipes="table_1")
-    assert _table_folder(tmp_path, "resnet18", 1) == tmp_path / "resnet18"
-    second = _table_folder(tmp_path, "resnet18", 8)
-    assert second == tmp_path / "resnet18-table_8"
-    make_run(second, recipes="table_8")
-    assert _table_folder(tmp_path, "resnet18", 8) == second
+    first, second = ([str(recipe) for recipe in parse_recipes(f"table_{number}")] for number in (1, 8))
+    assert _table_run(tmp_path, "resnet18", 1) == (tmp_path / "resnet18", first)
+    assert _table_run(tmp_path, "resnet18", 8) == (tmp_path / "resnet18-table_8", second)

@@ -43,7 +43,8 @@ def describe(
     correct, count = (rows["rank"] == 0).to_numpy(), len(rows)
     low, high = proportion_confint(correct.sum(), count, alpha=1 - _CONFIDENCE, method="wilson")
     confidence = rows["confidence"].to_numpy(np.float64)
-    return {"images": count, "crops": int(rows["crops"].iloc[0]),
+    same = rows["crops"].nunique() == 1
+    return {"images": count, "crops": int(rows["crops"].iloc[0]) if same else float(rows["crops"].mean()),
             "top1": 100 * correct.mean(), "top1_low": 100 * low, "top1_high": 100 * high,
             "top5": 100 * (rows["rank"] < 5).mean(), "nll": -np.log(likelihood(rows).to_numpy()).mean(),
             "ece": 100 * _calibration_error(confidence, correct), "brier": 100 * np.mean((confidence - correct) ** 2)}
@@ -88,10 +89,11 @@ def report(
         baseline: Recipe that the others are compared with, as the rows name it; None for no comparison.
 
     Returns:
-        One row per recipe, in the order of the rows. Columns: recipe; images and crops, counts; top1, top1_low,
-        top1_high and top5, percent; nll, nats; ece and brier, percent. With a baseline also gain, gain_low and
-        gain_high, percentage points; corrected and broken, numbers of images; p_value, of McNemar's exact test;
-        nll_change, nll_low and nll_high, nats. These are NaN in the baseline's own row. Intervals cover 95 %.
+        One row per recipe, in the order of the rows. Columns: recipe; images, a count; crops, a count, or its mean where
+        images got different numbers; top1, top1_low, top1_high and top5, percent; nll, nats; ece and brier (of the top
+        label), percent. With a baseline also gain, gain_low and gain_high, percentage points; corrected and broken,
+        numbers of images; p_value, of McNemar's exact test; nll_change, nll_low and nll_high, nats. These are NaN in
+        the baseline's own row. Intervals cover 95 %.
 
     Raises:
         InputError: If there are no rows, if the baseline is not among the recipes, or if a recipe was evaluated on
@@ -152,6 +154,10 @@ def _number(value: float, digits: int = 2, signed: bool = False) -> str:
     "A number, or a dash where there is none."
     return "–" if pd.isna(value) else f"{value:{'+' if signed else ''}.{digits}f}"
 
+def _count(value: float) -> str:
+    "A whole number, or a mean with two digits."
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.2f}"
+
 def _interval(line: pd.Series, name: str, low: str, high: str, digits: int, signed: bool) -> str:
     "A number and its interval."
     if pd.isna(line.get(name, np.nan)): return "–"
@@ -166,12 +172,12 @@ def readable(
     for _, line in table.iterrows():
         compared = not pd.isna(line.get("corrected", np.nan))
         lines.append({
-            "recipe": line["recipe"], "crops": str(line["crops"]),
+            "recipe": line["recipe"], "crops": _count(line["crops"]),
             "top-1 % [95 %]": _interval(line, "top1", "top1_low", "top1_high", 1, False),
             "gain, points [95 %]": _interval(line, "gain", "gain_low", "gain_high", 1, True),
             "corrected / broken": f"{line['corrected']:.0f} / {line['broken']:.0f}" if compared else "–",
             "p": _number(line.get("p_value", np.nan), 3), "NLL": _number(line["nll"], 3),
             "NLL change [95 %]": _interval(line, "nll_change", "nll_low", "nll_high", 3, True),
             "top-5 %": _number(line["top5"], 1), "ECE %": _number(line["ece"], 1),
-            "Brier %": _number(line["brier"], 1)})
+            "top-label Brier %": _number(line["brier"], 1)})
     return pd.DataFrame(lines)

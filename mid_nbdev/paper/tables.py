@@ -259,15 +259,17 @@ def _header(number: int, has_runs: bool, gains: pd.DataFrame | None) -> str:
             f"The other columns: {run[0].lower()}{run[1:]}</p><ul>{''.join(lines)}</ul>")
 
 # %% ../../nbs/paper/02_tables.ipynb #70baf88c
-def _table_folder(
+def _table_run(
     folder: str | Path, # folder for the run folders
     name: str, # the paper's name of the network
     number: int, # of the table
-) -> Path: # new, or a run of the same recipes
-    "A network's run folder; a second one if the first holds the run of another table."
-    recipes, first = [str(recipe) for recipe in make_plan(f"table_{number}").recipes], Path(folder) / name
-    taken = (first / "manifest.json").exists() and Run.open(first).manifest["recipes"] != recipes
-    return Path(folder) / f"{name}-table_{number}" if taken else first
+) -> tuple[Path, list[str]]: # the folder, and the recipes
+    "Where a network's run is, new or there already, and what it holds: the rows of all tables that it is in."
+    first, tables = Path(folder) / name, str(paper_networks().loc[name, "tables"]).split("+")
+    if not (first / "manifest.json").exists():
+        return first, [str(recipe) for recipe in make_plan([f"table_{table}" for table in tables]).recipes]
+    asked, there = [str(recipe) for recipe in make_plan(f"table_{number}").recipes], Run.open(first).manifest["recipes"]
+    return (first, there) if set(asked) <= set(there) else (Path(folder) / f"{name}-table_{number}", asked)
 
 @delegates(Compute)
 def reproduce_table(
@@ -286,7 +288,8 @@ def reproduce_table(
     for name in networks or table_networks(number):
         try:
             classifier = paper_classifier(name, pretrained)
-            evaluate_run(classifier, source, f"table_{number}", _table_folder(folder, name, number), **how)
+            place, recipes = _table_run(folder, name, number)
+            evaluate_run(classifier, source, recipes, place, **how)
         except InputError as error: skipped[name] = str(error)
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "memory" not in str(error).lower(): raise
