@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
+
 from mid_nbdev.__main__ import app
 from mid_nbdev.crops.recipes import parse_recipes
 from mid_nbdev.errors import InputError
 from mid_nbdev.evaluation.evaluate import Part
 from mid_nbdev.evaluation.runs import Run, part_bytes
 from mid_nbdev.paper.tables import _table_run, find_runs, measured_reports, table_text
-from typer.testing import CliRunner
 
 V1 = "torchvision/mobilenet_v2.IMAGENET1K_V1"
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -30,7 +31,7 @@ def make_rows(recipes, images=8, classes=1000, auto_crops=None, seed=0):
     generator, tables = np.random.default_rng(seed), []
     for recipe in parse_recipes(recipes):
         rank = (generator.random(images) < 0.4) * generator.integers(1, classes, images)
-        crops = auto_crops if auto_crops is not None else np.full(images, recipe.crops if hasattr(recipe, "crops") else 1)
+        crops = np.full(images, recipe.crops) if auto_crops is None or str(recipe) == "CC" else auto_crops
         tables.append(pd.DataFrame({
             "image": [f"{number}.png" for number in range(images)], "label": 1, "recipe": str(recipe),
             "prediction": np.where(rank == 0, 1, 2), "rank": rank, "p_true": np.where(rank == 0, 0.7, 0.2),
@@ -86,7 +87,8 @@ def test_a_run_of_the_papers_network_says_how_many_images_of_what(tmp_path):
 def test_a_checkpoint_of_known_weights_counts_and_is_named(tmp_path):
     make_run(tmp_path / "runs" / "a", network="torchvision/mobilenet_v2", weights=KNOWN)
     output, told = mid("table", 2, "--runs", tmp_path / "runs")
-    assert "val, n = 8" in output and "weights mobilenetv2_100_coral_qat8" in told
+    assert "val with mobilenetv2_100_coral_qat8, n = 8" in output and "weights mobilenetv2_100_coral_qat8" in told
+    assert "here +" in output or "here -" in output and "Δ" not in output  # gains compare, accuracies do not
 
 def test_of_two_runs_of_one_network_none_is_taken_silently(tmp_path):
     for name in "ab": make_run(tmp_path / "runs" / name)
@@ -98,7 +100,8 @@ def test_the_run_with_all_recipes_of_the_table_is_taken_and_said(tmp_path):
     for number in (1, 8): make_run(tmp_path / f"t{number}", network=resnet, recipes=f"table_{number}")
     for number, other in ((1, 8), (8, 1)):
         assert find_runs(tmp_path, number)["resnet18"].folder.name == f"t{number}"
-        assert f"passed over {tmp_path}/t{other}: {tmp_path}/t{number} holds" in mid("table", number, "--runs", tmp_path)[1]
+        _, told = mid("table", number, "--runs", tmp_path)
+        assert f"passed over {tmp_path}/t{other}: {tmp_path}/t{number} holds" in told
     with pytest.raises(InputError, match="which is meant"): find_runs(tmp_path)
 
 def test_a_run_without_the_center_crop_is_shown_without_gains(tmp_path):

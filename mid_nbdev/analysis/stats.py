@@ -89,9 +89,9 @@ def report(
         baseline: Recipe that the others are compared with, as the rows name it; None for no comparison.
 
     Returns:
-        One row per recipe, in the order of the rows. Columns: recipe; images, a count; crops, a count, or its mean where
-        images got different numbers; top1, top1_low, top1_high and top5, percent; nll, nats; ece and brier (of the top
-        label), percent. With a baseline also gain, gain_low and gain_high, percentage points; corrected and broken,
+        One row per recipe, in the order of the rows. Columns: recipe; images, a count; crops, a count, or its mean
+        where images got different numbers; top1, top1_low, top1_high and top5, percent; nll, nats; ece and brier (of
+        the top label), percent. With a baseline also gain, gain_low and gain_high, percentage points; corrected and broken,
         numbers of images; p_value, of McNemar's exact test; nll_change, nll_low and nll_high, nats. These are NaN in
         the baseline's own row. Intervals cover 95 %.
 

@@ -19,10 +19,9 @@ from ..data.images import ImageSource
 from ..errors import InputError
 from ..evaluation.evaluate import Compute
 from ..evaluation.runs import Run, evaluate_run
-from ..networks.models import parse_name
 from .measured import measured_weights
 from .networks import paper_classifier, paper_networks
-from .numbers import paper_figures, read_table
+from .numbers import paper_figures
 
 # %% ../../nbs/paper/02_tables.ipynb #8ccfc72c
 _log = logging.getLogger(__name__)
@@ -31,11 +30,11 @@ def _weights_misfit(
     run: Run, # run of an architecture of the paper
     model: str, # the paper's weights, as "torchvision/resnet18.IMAGENET1K_V1"
 ) -> str: # empty if the weights are the paper's
-    "Why a run's weights are not those that are asked for."
+    "Why a run's weights are neither the paper's nor known others."
     network, bare = run.manifest["network"], model.partition(".")[0]
     if network == model: return ""
     if network != bare: return f"its network is {network}, the paper's is {model}"
-    if run.manifest["weights"] in set(read_table("paper_weights.csv")["hash"]) - {""}: return ""
+    if run.manifest["weights"] in set(measured_weights()["hash"]) - {""}: return ""
     return f"its weights are a checkpoint's ({run.manifest['weights'][:8]}…), which nothing says to be {model}"
 
 def _preprocessing_misfit(
@@ -90,8 +89,8 @@ def find_runs(
     folder: str | Path, # folder of run folders
     number: int | None = None, # of the table that they are for, 1 to 8; any if not given
 ) -> dict[str, Run]: # runs by the paper's name of their network
-    """The whole runs of the paper's networks, with the paper's weights and preprocessing, under a folder; which runs are
-    passed over is logged, with the reason. Raises `InputError` where two runs would do."""
+    """The whole runs of the paper's networks, with its weights and preprocessing, under a folder; which runs are passed
+    over is logged, with the reason. Raises `InputError` where two runs would do."""
     networks, placed = paper_networks(), {}
     if number is not None: networks = networks.loc[table_networks(number)]
     for path in sorted(Path(folder).glob("*/manifest.json")):
@@ -103,17 +102,17 @@ def find_runs(
 
 def measured_reports(
     runs: dict[str, Run], # by the paper's name of the network, from `find_runs`
-) -> dict[str, pd.DataFrame]: # `report` of each, with the name of the data beside
+) -> dict[str, pd.DataFrame]: # `report` of each, with the data's name; of other weights the gains alone
     "The statistics of runs for a table; which run, how many images and which weights is logged."
-    known = read_table("paper_weights.csv").set_index("hash")["weights"]
-    found = {}
+    known, found = measured_weights().set_index("hash")["weights"], {}
     for name, run in runs.items():
-        found[name] = report(run.rows(), "CC" if "CC" in run.manifest["recipes"] else None)
-        data, read = run.manifest["data"], int(found[name]["images"].iloc[0])
-        found[name]["data"] = data["name"]
-        weights = known.get(run.manifest["weights"], run.manifest["network"])
-        _log.info("%s: %s, %s of %s images of %s, weights %s, seed %s, %s", name, run.folder, f"{read:,}",
-                  f"{data['images']:,}", data["name"], weights, run.manifest["seed"], run.manifest["dtype"])
+        table = report(run.rows(), "CC" if "CC" in run.manifest["recipes"] else None)
+        data, other = run.manifest["data"], known.get(run.manifest["weights"])
+        if other: table = table.drop(columns=["top1", "top1_low", "top1_high", "top5"])
+        found[name] = table.assign(data=f"{data['name']} with {other}" if other else data["name"])
+        images = f"{table['images'].iloc[0]:,} of {data['images']:,} images of {data['name']}"
+        _log.info("%s: %s, %s, weights %s, seed %s, %s", name, run.folder, images, other or run.manifest["network"],
+                  run.manifest["seed"], run.manifest["dtype"])
     return found
 
 # %% ../../nbs/paper/02_tables.ipynb #tab9netw
@@ -158,27 +157,7 @@ def table_cells(
             lines.append(cell | _measured(known.get(network), recipe, top1))
     return pd.DataFrame(lines).reindex(columns=_COLUMNS)
 
-# %% ../../nbs/paper/02_tables.ipynb #b41c7814
-def _cell_text(
-    cell: pd.Series, # a row of `table_cells`
-    best: dict[str, float], # best published and measured of this column
-    bold: str, # format that makes text bold, as "<b>{}</b>"
-    newline: str, # between the published and the measured line
-) -> str: # text
-    "A cell as people read it."
-    def strong(key):
-        text = f"{cell[key]:.2f}"
-        return bold.format(text) if cell["recipe"] and cell[key] == best[key] else text
-    published = "–" if pd.isna(cell["published"]) else strong("published")
-    if not pd.isna(cell["published_gain"]): published += f" ({cell['published_gain']:+.2f})"
-    if not cell["recipe"]: return published
-    if pd.isna(cell["images"]): return f"{published}{newline}not measured"
-    if pd.isna(cell["measured"]): return published + _other_gain(cell, newline)
-    if pd.isna(cell["gain"]): gain, interval = "", f"[{cell['top1_low']:.1f}, {cell['top1_high']:.1f}]"
-    else: gain, interval = f" ({cell['gain']:+.2f})", f"[{cell['gain_low']:+.1f}, {cell['gain_high']:+.1f}]"
-    off = "" if pd.isna(cell["difference"]) else f" Δ{cell['difference']:+.2f}"
-    return f"{published}{newline}{strong('measured')}{gain} {interval}{off}"
-
+# %% ../../nbs/paper/02_tables.ipynb #tab7head
 def _other_gain(
     cell: pd.Series, # a row of `table_cells`, measured with other weights
     newline: str, # before it
@@ -208,6 +187,27 @@ def _head(
     if reports: block["Measured on"] = pd.Series({name: _measured_on(reports.get(name)) for name in networks.index})
     return [{"approach": name, "training": "-", **dict(zip(networks["paper_name"], values))}
             for name, values in block.items()]
+
+# %% ../../nbs/paper/02_tables.ipynb #b41c7814
+def _cell_text(
+    cell: pd.Series, # a row of `table_cells`
+    best: dict[str, float], # best published and measured of this column
+    bold: str, # format that makes text bold, as "<b>{}</b>"
+    newline: str, # between the published and the measured line
+) -> str: # text
+    "A cell as people read it."
+    def strong(key):
+        text = f"{cell[key]:.2f}"
+        return bold.format(text) if cell["recipe"] and cell[key] == best[key] else text
+    published = "–" if pd.isna(cell["published"]) else strong("published")
+    if not pd.isna(cell["published_gain"]): published += f" ({cell['published_gain']:+.2f})"
+    if not cell["recipe"]: return published
+    if pd.isna(cell["images"]): return f"{published}{newline}not measured"
+    if pd.isna(cell["measured"]): return published + _other_gain(cell, newline)
+    if pd.isna(cell["gain"]): gain, interval = "", f"[{cell['top1_low']:.1f}, {cell['top1_high']:.1f}]"
+    else: gain, interval = f" ({cell['gain']:+.2f})", f"[{cell['gain_low']:+.1f}, {cell['gain_high']:+.1f}]"
+    off = "" if pd.isna(cell["difference"]) else f" Δ{cell['difference']:+.2f}"
+    return f"{published}{newline}{strong('measured')}{gain} {interval}{off}"
 
 def table_text(
     number: int, # of the table, 1 to 8
