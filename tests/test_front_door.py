@@ -1,11 +1,17 @@
 "The top level offers twelve names, loads nothing before one is used, and says what each takes."
 
 import ast
+import doctest
+import functools
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from docstring_parser import DocstringStyle, parse
+from reference import entries
 
 import mid_nbdev
 
@@ -38,3 +44,54 @@ def test_type_checkers_see_the_same_names():
 def test_another_name_is_refused_with_those_there_are():
     with pytest.raises(AttributeError, match="load_classifier"):
         _ = mid_nbdev.mid
+
+
+METHODS = [
+    "MID.forward",
+    "MID.fit",
+    "Run.open",
+    "Run.rows",
+    "Run.failed",
+    "Classifier.features",
+    "Classifier.forward",
+    "Preprocessing.normalise",
+    "ImageSource.take",
+]
+LISTED = [entry for listed in entries(ROOT / "mid_nbdev").values() for top in listed for entry in top.everything()]
+ENTRIES = {f"{entry.module}.{entry.name}": entry for entry in LISTED}
+
+
+def found(name):
+    "A public name or a method of one, its docstring as it is read, and its reference entry."
+    owner = name.partition(".")[0]
+    value = functools.reduce(getattr, name.split(".")[1:], getattr(mid_nbdev, owner))
+    parsed = parse(inspect.getdoc(value) or "", DocstringStyle.GOOGLE)
+    return value, parsed, ENTRIES[f"{mid_nbdev._PLACES[owner]}.{name}"]
+
+
+@pytest.mark.parametrize("name", [*mid_nbdev.__all__, *METHODS])
+def test_the_docstring_says_what_a_name_takes_gives_and_raises(name):
+    value, parsed, entry = found(name)
+    assert parsed.short_description
+    if name == "InputError":  # takes what every exception takes
+        return
+    said = {item.arg_name.lstrip("*"): item.description for item in parsed.params}
+    taken = [parameter for parameter in inspect.signature(value).parameters if parameter != "self"]
+    others = next((said[keywords] for keywords in ("kwargs", "options") if keywords in said), "")
+    assert [name for name in taken if not said.get(name) and not re.search(rf"\b{name}\b", others)] == []
+    arguments = [item.arg_name.lstrip("*") for item in parsed.params if item.args[0] == "param"]
+    assert [name for name in arguments if not re.search(rf"\b{name}\b", entry.signature)] == [], "not in the signature"
+    assert inspect.isclass(value) or (parsed.returns and parsed.returns.description)
+    assert parsed.raises or not (entry.errors or entry.calls), f"raises {entry.errors} and what {entry.calls} raise"
+
+
+@pytest.mark.parametrize("name", [*mid_nbdev.__all__, *METHODS])
+def test_the_example_in_the_docstring_runs(name, tmp_path, monkeypatch):
+    value, parsed, _ = found(name)
+    monkeypatch.chdir(tmp_path)
+    assert parsed.examples, "no example"
+    finder = doctest.DocTestFinder(recurse=False)
+    (example,) = finder.find(value, name, globs={public: getattr(mid_nbdev, public) for public in mid_nbdev.__all__})
+    assert example.examples, "the example has no >>> lines"
+    failed, _ = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).run(example)
+    assert failed == 0, "its output differs: see above"

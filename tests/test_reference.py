@@ -61,6 +61,9 @@ class Grid:
     Args:
         *sizes: pixels
         **options: see `Box`
+
+    Attributes:
+        cells: how many
     """
     def __init__(self, *sizes: int, **options): ...
 '''
@@ -88,4 +91,17 @@ def test_the_sections_of_a_docstring_are_read(tmp_path):
     page = markdown(area, "made.py")
     assert "- `InputError`: if the height is below 1\n- ``InputError: height {height}: expected at least 1``" in page
     assert "```python\n>>> area(3)\n6\n```" in page
-    assert made["Grid"].parameters == ["`*sizes: int`: pixels", "`**options`: see `Box`"]
+    assert made["Grid"].parameters == ["`*sizes: int`: pixels", "`**options`: see `Box`", "`cells`: how many"]
+
+
+def test_a_method_added_by_patch_is_a_method(tmp_path):
+    text = BESIDE + """
+@patch
+def grow(
+    self: Box,
+    by: int,  # pixels
+) -> None:
+    "Make it larger."
+"""
+    (method,) = entries(text, tmp_path)["Box"].methods
+    assert (method.name, method.parameters) == ("Box.grow", ["`by: int`: pixels"])

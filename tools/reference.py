@@ -135,7 +135,8 @@ class Module:
             docs.notes = Docs(constructor).notes | docs.notes
         else:
             given = [(ast.unparse(n.target), self.note(n), ast.unparse(n)) for n in fields]
-        entry.parameters = [f"`{text}`" + colon(docs.notes.get(name) or note) for name, note, text in given]
+        entry.parameters = [f"`{text}`" + colon(docs.notes.pop(name, "") or note) for name, note, text in given]
+        entry.parameters += [f"`{name}`" + colon(note) for name, note in docs.notes.items()]  # attributes
         bases = ", ".join(map(ast.unparse, node.bases))
         entry.signature = written(f"class {node.name}", [text for *_, text in given], "")
         entry.signature += f"  # a {bases}" if bases else ""
@@ -143,7 +144,8 @@ class Module:
             if name in made:
                 entry.errors += raised(made[name])
                 entry.calls |= called(made[name])
-        entry.methods = [self.of_function(n, node.name) for n in made.values() if not n.name.startswith("_")]
+        methods = [*made.values(), *(n for n in self.tree.body if isinstance(n, Function) and patches(n) == node.name)]
+        entry.methods = [self.of_function(n, node.name) for n in methods if not n.name.startswith("_")]
         return entry
 
     def note(self, node: ast.AST) -> str:
@@ -177,6 +179,12 @@ def colon(note: str) -> str:
     parts = note.split("`")
     parts[::2] = [re.sub(r"--[a-z][\w-]*", r"`\g<0>`", part) for part in parts[::2]]
     return f": {'`'.join(parts)}" if note else ""
+
+
+def patches(node: Function) -> str:
+    "The class that a function outside it becomes a method of, by fastcore's `patch`; empty if none."
+    patched = any(ast.unparse(decorator) == "patch" for decorator in node.decorator_list)
+    return ast.unparse(node.args.args[0].annotation) if patched and node.args.args[0].annotation else ""
 
 
 def is_static(node: Function) -> bool:

@@ -63,6 +63,7 @@ class Preprocessing:
             float32 of the same shape, on the same device: pixels / 255, less the mean, over the standard deviation.
 
         Example:
+            >>> import torch
             >>> half = Preprocessing(256, 224, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
             >>> half.normalise(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)).flatten().tolist()
             [1.0, 1.0, 1.0]
@@ -216,6 +217,7 @@ class Classifier(nn.Module):
 
         Example:
             >>> from mid_nbdev import load_classifier
+            >>> import torch
             >>> load_classifier("efficientnet_lite0").features(torch.zeros(2, 3, 224, 224)).shape
             torch.Size([2, 1280])
         """
@@ -233,6 +235,7 @@ class Classifier(nn.Module):
 
         Example:
             >>> from mid_nbdev import load_classifier
+            >>> import torch
             >>> load_classifier("efficientnet_lite0")(torch.zeros(2, 3, 224, 224)).shape
             torch.Size([2, 1000])
         """
