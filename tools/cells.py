@@ -24,7 +24,9 @@ LAYERS += ["paper", "cli", "__main__"]
 CELL_LINES, MODULE_LINES = 40, 300
 MODULES_OF_THEIR_OWN_SIZE = {"_modidx.py": 1200}
 UNRUN = ("notest", "slow", "gpu", "hide", "export")
-UNCOUNTED = re.compile(r"#\||# %%|    (?:    )?\w+(?:: [^#]+)?, # |(?:    )?\) -> .*# ")
+UNCOUNTED = re.compile(
+    r"#\||# %%|    (?:    )?\w+(?:: [^#]+)?, # |        self,$|(?:    )?\)(?: -> .*)?:(?: *#|$)|(?:    )?\) -> .*# "
+)
 MACHINE = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|Users|work)/\w+")
 
 

@@ -116,8 +116,7 @@ class Module:
         name = f"{owner}.{node.name}" if owner else node.name
         docs = Docs(node)
         entry = Entry(self.name, name, node.lineno, signature(node, given), docs.summary)
-        notes = [(docs.notes.get(arg.arg) or self.note(arg), text) for arg, text in given]
-        entry.parameters = [f"`{text}`" + colon(note) for note, text in notes if note]
+        entry.parameters = [f"`{text}`" + colon(docs.notes.get(arg.arg) or self.note(arg)) for arg, text in given]
         if node.returns and ast.unparse(node.returns) != "None":
             entry.result = f"`{ast.unparse(node.returns)}`" + colon(docs.result or self.note(node.returns))
         entry.raises, entry.example = docs.raises, docs.example

@@ -257,7 +257,11 @@ class Wrapper(nn.Module):
         self.crops_used = averaged.crops[:, 0]
         return averaged.probabilities[:, 0]
 
-    def forward(self, images, keys: Sequence[str] | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        images, # one image or a list: PIL, or uint8 tensors (3, height, width)
+        keys: Sequence[str] | None = None, # names that random crops are drawn by, one per image; None: the pixels
+    ) -> torch.Tensor:
         "Probabilities of images (images, classes)."
         raise NotImplementedError
 
@@ -349,7 +353,9 @@ def fit(self: MID, images, budget: float | None = None, agreement: float | None 
     return self
 
 @patch
-def extra_repr(self: MID) -> str: return f"{self.recipe}, seed={self.seed}"
+def extra_repr(self: MID) -> str:
+    "Recipe and seed, for `print`."
+    return f"{self.recipe}, seed={self.seed}"
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #cropout02
 def crop_outputs(

@@ -205,6 +205,10 @@ def row_by_row(
         crops += len(source) * len(one.crops)
     return Timed(torch.cat(rows, 1).numpy(), time.perf_counter() - start, crops)
 
-def by_augmentation(task: Task, workers: int | None = None, batch: int = 32) -> Timed:
+def by_augmentation(
+    task: Task, # network and images
+    workers: int | None = None, # processes that read images, 0 reads here; None for torch's choice
+    batch: int = 32, # images per batch
+) -> Timed:
     "`row_by_row` with a pass for each crop."
     return row_by_row(task, workers, batch, by_augmentation=True)

@@ -204,7 +204,10 @@ class Plan:
         "The policy, if some images get fewer crops than others."
         return next((recipe for recipe in self.recipes if isinstance(recipe, Policy)), None)
 
-    def require_fixed(self, consequence: str) -> None:
+    def require_fixed(
+        self,
+        consequence: str, # what the message says cannot be done
+    ) -> None:
         "Raise `InputError`, which says what follows, if the number of crops depends on the image."
         if self.policy:
             raise InputError(f"{self.policy} averages another number of crops for every image: {consequence}")
@@ -216,11 +219,17 @@ class Plan:
         union = {crop for recipe in self.recipes for crop in recipe.numbered}
         return tuple(sorted(union, key=lambda crop: (_KINDS.index(crop[0]), crop[1])))
 
-    def rows(self, level: str) -> list[int]:
+    def rows(
+        self,
+        level: str, # "feature", "logit" or "softmax"
+    ) -> list[int]:
         "Which of the recipes are averaged at this level."
         return [row for row, recipe in enumerate(self.recipes) if recipe.level == level]
 
-    def weights(self, level: str) -> np.ndarray:
+    def weights(
+        self,
+        level: str, # "feature", "logit" or "softmax"
+    ) -> np.ndarray:
         "Weights W of this level's recipes over the crops: float32 of shape (recipes at this level, crops)."
         self.require_fixed("it has no fixed weights")
         column = {crop: index for index, crop in enumerate(self.crops)}

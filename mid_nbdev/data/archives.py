@@ -42,11 +42,17 @@ class TarArchive:
                 if name in self.places: raise InputError(f"{path}: holds {member.name!r} more than once")
                 self.places[name] = path, member.offset_data, member.size
 
-    def size(self, name: str) -> int:
+    def size(
+        self,
+        name: str, # one of the archive's names
+    ) -> int:
         "Bytes of a member; -1 if there is none."
         return self.places[name][2] if name in self.places else -1
 
-    def open(self, name: str) -> BinaryIO:
+    def open(
+        self,
+        name: str, # one of the archive's names
+    ) -> BinaryIO:
         "A member's bytes."
         if name not in self.places: raise FileNotFoundError(name)
         path, first, size = self.places[name]
@@ -117,12 +123,18 @@ class ParquetArchive:
         number, group, row = self.places[name]
         with self.lock: return image_bytes(self._group(number, group).column(0)[row].as_py())
 
-    def size(self, name: str) -> int:
+    def size(
+        self,
+        name: str, # one of the archive's names
+    ) -> int:
         "Bytes of an image; -1 if there is none, or it cannot be read."
         try: return len(self._content(name))
         except (OSError, pa.ArrowException): return -1
 
-    def open(self, name: str) -> BinaryIO:
+    def open(
+        self,
+        name: str, # one of the archive's names
+    ) -> BinaryIO:
         "An image's bytes."
         return io.BytesIO(self._content(name))
 
@@ -142,12 +154,18 @@ class DatasetArchive:
         self.labels = table[self.label]
         self.table = table.select_columns([self.image]).cast_column(self.image, Image(decode=False))
 
-    def size(self, name: str) -> int:
+    def size(
+        self,
+        name: str, # one of the archive's names
+    ) -> int:
         "Bytes of an image; -1 if there is none."
         value = self.table[int(name)][self.image]
         return len(image_bytes(value)) or file_size(Path(value["path"] or ""))
 
-    def open(self, name: str) -> BinaryIO:
+    def open(
+        self,
+        name: str, # one of the archive's names
+    ) -> BinaryIO:
         "An image's bytes, from the table or from the file that the dataset was made of."
         value = self.table[int(name)][self.image]
         if content := image_bytes(value): return io.BytesIO(content)

@@ -36,9 +36,15 @@ from ..errors import InputError
 # %% ../../nbs/data/01_images.ipynb #d423435a
 class Archive(Protocol):
     "What holds images that are not files of their own."
-    def size(self, name: str) -> int:
+    def size(
+        self,
+        name: str, # one of the archive's names
+    ) -> int:
         "Bytes of an image's file; -1 if there is none."
-    def open(self, name: str) -> BinaryIO:
+    def open(
+        self,
+        name: str, # one of the archive's names
+    ) -> BinaryIO:
         "An image's file. Raises what opening a file raises; called by several threads at once."
 
 # %% ../../nbs/data/01_images.ipynb #d423435b
@@ -72,13 +78,19 @@ class ImageSource:
 
     def __len__(self) -> int: return len(self.names)
 
-    def file(self, number: int) -> Path | BinaryIO:
+    def file(
+        self,
+        number: int, # place in `names`, from 0
+    ) -> Path | BinaryIO:
         "What to open for an image. Raises `InputError` for one in an archive that is larger than the limit."
         if not self.archive: return self.root / self.names[number]
         if (size := self.size(number)) > self.limits.file_size: raise InputError(_too_large(size, self.limits))
         return self.archive.open(self.names[number])
 
-    def size(self, number: int) -> int:
+    def size(
+        self,
+        number: int, # place in `names`, from 0
+    ) -> int:
         "Bytes of an image's file; -1 if there is none."
         name = self.names[number]
         return self.archive.size(name) if self.archive else file_size(self.root / name)

@@ -33,7 +33,11 @@ class PathClassifier:
                              "expected a MID, or another of this library's wrappers")
         self.wrapper, self.classes_ = wrapper, np.arange(wrapper.classifier.num_classes)
 
-    def fit(self, paths=None, labels=None) -> "PathClassifier":
+    def fit(
+        self,
+        paths=None, # not used
+        labels=None, # not used
+    ) -> "PathClassifier":
         "Nothing: the network is trained."
         return self
 

@@ -30,11 +30,17 @@ class Process:
         if not 0 <= self.number < self.count:
             raise InputError(f"process {self.number} of {self.count}: expected a number from 0 to {self.count - 1}")
 
-    def order(self, parts: list[int]) -> list[int]:
+    def order(
+        self,
+        parts: list[int], # numbers of the parts that are left
+    ) -> list[int]:
         "The same parts in an order of one's own: every `count`-th first, beginning with one's own number."
         return [part for shift in range(self.count) for part in parts[(self.number + shift) % self.count::self.count]]
 
-    def device(self, gpus: int) -> str | None:
+    def device(
+        self,
+        gpus: int, # how many this machine has
+    ) -> str | None:
         "The GPU for this process, if there are any and a launcher numbered the processes of this machine."
         return f"cuda:{self.local % gpus}" if gpus and self.local is not None else None
 
@@ -81,11 +87,17 @@ class Claims:
         self.mine: dict[int, float] = {} # when each was taken
         self.seen: dict[tuple, float] = {} # when each of the others' was first seen
 
-    def path(self, part: int) -> Path:
+    def path(
+        self,
+        part: int, # number of a part
+    ) -> Path:
         "The file of a claim."
         return self.folder / f".{part:05}.claim"
 
-    def take(self, part: int) -> bool:
+    def take(
+        self,
+        part: int, # number of a part
+    ) -> bool:
         "Claim a part; False if somebody else holds it. Raises `InputError` if the folder cannot be written."
         try: handle = os.open(self.path(part), os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError: return self._overdue(part) and self.take(part)
@@ -96,7 +108,10 @@ class Claims:
         finally: os.close(handle)
         return True
 
-    def release(self, part: int) -> None:
+    def release(
+        self,
+        part: int, # number of a part
+    ) -> None:
         "Give a claim back; what it took is how long others are waited for."
         self.patience = max(self.patience, 2 * (time.monotonic() - self.mine.pop(part)))
         self.path(part).unlink(missing_ok=True)

@@ -227,7 +227,10 @@ class Run:
         "The numbers of each part's images."
         return split_parts(self.manifest["data"]["images"], self.manifest["images_per_part"])
 
-    def path(self, number: int) -> Path:
+    def path(
+        self,
+        number: int, # number of a part, from 0
+    ) -> Path:
         "The file of a part."
         return self.folder / "parts" / f"{number:05}.parquet"
 

@@ -189,7 +189,10 @@ class Classifier(nn.Module):
         pieces = _split_network(network.eval(), preprocessing.crop_size, paths)
         self.body, self.head, self.feature_size, self.num_classes, self.split_error = pieces
 
-    def train(self, mode: bool = True):
+    def train(
+        self,
+        mode: bool = True, # ignored: a classifier stays in evaluation mode
+    ):
         "Stay in evaluation mode: a classifier here is never trained."
         return super().train(False)
 

@@ -90,7 +90,10 @@ class Engine(Protocol):
     name: str # one of `ENGINES`
     batch_size: int # crops that every batch has
 
-    def outputs(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+    def outputs(
+        self,
+        batches: Iterable[torch.Tensor], # crops, uint8, shape (crops, 3, side, side)
+    ) -> Iterator[tuple[torch.Tensor, ...]]:
         "For each batch of uint8 crops (batch_size, 3, crop, crop), in order: features if any, and logits, float32."
 
 # %% ../../nbs/networks/02_engines.ipynb #918face6
@@ -131,7 +134,10 @@ class TorchEngine:
         torch.cuda.empty_cache()
         return self._forward(pixels)
 
-    def outputs(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+    def outputs(
+        self,
+        batches: Iterable[torch.Tensor], # crops, uint8, shape (crops, 3, side, side)
+    ) -> Iterator[tuple[torch.Tensor, ...]]:
         "Outputs of each batch; on a GPU without waiting for them."
         for batch in batches: yield self._forward(batch.permute(0, 2, 3, 1))
 
@@ -209,7 +215,10 @@ class _OpenVINOEngine:
         compiled = openvino.Core().compile_model(model, "CPU", settings)
         self.requests = [compiled.create_infer_request() for _ in range(2 * cores)]
 
-    def outputs(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+    def outputs(
+        self,
+        batches: Iterable[torch.Tensor], # crops, uint8, shape (crops, 3, side, side)
+    ) -> Iterator[tuple[torch.Tensor, ...]]:
         "Outputs of each batch, in order; up to two batches a core are on their way meanwhile."
         idle = list(self.requests)
         busy: deque = deque() # requests on their way, with the pixels they read
@@ -249,7 +258,10 @@ class _ONNXRuntimeEngine:
         path = _converted(classifier, ".onnx", convert)
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def outputs(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+    def outputs(
+        self,
+        batches: Iterable[torch.Tensor], # crops, uint8, shape (crops, 3, side, side)
+    ) -> Iterator[tuple[torch.Tensor, ...]]:
         "Outputs of each batch."
         with _one_thread():
             for batch in batches:

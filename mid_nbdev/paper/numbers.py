@@ -13,7 +13,9 @@ import pandas as pd
 
 # %% ../../nbs/paper/00_numbers.ipynb #b447495f
 @lru_cache
-def read_table(name: str) -> pd.DataFrame:
+def read_table(
+    name: str, # file in this package's folder, as "paper_figures.csv"
+) -> pd.DataFrame:
     "A table that the package carries."
     with files("mid_nbdev.paper").joinpath(name).open(encoding="utf-8") as file:
         return pd.read_csv(file, keep_default_na=False, na_values={column: [""] for column in ("gain", "top1_2021")})
