@@ -1,6 +1,7 @@
 "Notebooks and modules keep within the bounds that `tools/cells.py` measures, and what lies outside them is found."
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -125,3 +126,12 @@ def test_imports_are_read_as_python_reads_them():
     imports = read_imports(ROOT / "mid_nbdev")
     assert imports["crops.boxes"] == {"crops.geometry", "errors"}
     assert {"deployment.export", "data.sources"} <= imports["cli.export"]  # imported within the command
+
+
+def test_the_changelog_names_modules_and_notebooks_that_there_are():
+    rows = [line.split(" | ") for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if len(row) == 3 and "→" in row[2]]
+    modules = {name for row in rows for name in re.findall(r"`([a-z_]+\.[a-z_]+|errors|__main__)`", row[1])}
+    notebooks = {name for row in rows for name in re.findall(r"→ `([^`]+)`", row[2])}
+    assert len(rows) > 35 and modules <= set(read_imports(ROOT / "mid_nbdev"))
+    assert {f"nbs/{name}.ipynb" for name in notebooks} <= files("nbs", ".ipynb")
