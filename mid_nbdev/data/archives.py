@@ -159,8 +159,8 @@ class DatasetArchive:
         name: str, # one of the archive's names
     ) -> int:
         "Bytes of an image; -1 if there is none."
-        value = self.table[int(name)][self.image]
-        return len(image_bytes(value)) or file_size(Path(value["path"] or ""))
+        value = self.table[int(name)][self.image] or {}
+        return len(image_bytes(value)) or file_size(Path(value.get("path") or ""))
 
     def open(
         self,

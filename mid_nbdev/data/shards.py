@@ -17,10 +17,18 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
-from timm.data.readers.img_extensions import get_img_extensions
 
 from .archives import IMAGE_COLUMNS, KEY_COLUMNS, image_bytes
-from .files import Limits, file_size, find_files, open_parquet, printable, require_file
+from mid_nbdev.data.files import (
+    Limits,
+    file_size,
+    find_files,
+    image_endings,
+    is_image,
+    open_parquet,
+    printable,
+    require_file,
+)
 from .images import decode, failure_reason
 from ..errors import InputError
 
@@ -35,7 +43,7 @@ class Shard(NamedTuple):
 
 def _shard_kind(endings: set[str]) -> str:
     "What a corpus is made of. Raises `InputError` if that cannot be told."
-    kinds = {"tar": {".tar"}, "parquet": {".parquet"}, "images": get_img_extensions(as_set=True)}
+    kinds = {"tar": {".tar"}, "parquet": {".parquet"}, "images": set(image_endings())}
     found = [kind for kind, its_own in kinds.items() if its_own & endings]
     if len(found) != 1:
         raise InputError("source: expected image files, .parquet files or .tar files, and only one of these; "
@@ -49,7 +57,7 @@ def _sizes(
     files, root = url_to_fs(source)
     if not (isinstance(files, LocalFileSystem) and Path(root).is_dir()):
         return root, {path: entry.get("size") for path, entry in files.find(root, detail=True).items()}
-    paths = [f"{root}/{name}" for name in find_files(root, {".tar", ".parquet", *get_img_extensions()})]
+    paths = [f"{root}/{name}" for name in find_files(root, {".tar", ".parquet", *image_endings()})]
     return root, {path: file_size(Path(path)) for path in paths}
 
 def list_shards(
@@ -62,7 +70,7 @@ def list_shards(
         raise InputError(f"source {source}: cannot be listed ({failure_reason(error)})") from error
     if not found: raise InputError(f"source {source}: no image files, .parquet files or .tar files there")
     kind = _shard_kind({PurePosixPath(path).suffix.lower() for path in found})
-    endings = get_img_extensions(as_set=True) if kind == "images" else {f".{kind}"}
+    endings = set(image_endings()) if kind == "images" else {f".{kind}"}
     paths = sorted(path for path in found if PurePosixPath(path).suffix.lower() in endings)
     keys = [path[len(root):].lstrip("/") or PurePosixPath(path).name for path in paths]
     digest = blake2b(digest_size=16)
@@ -94,13 +102,27 @@ def _read_images(shard: Shard, files, limits: Limits) -> Iterator[_Item]:
         else: yield _Item(key, content)
 
 def _read_tar(shard: Shard, files, limits: Limits) -> Iterator[_Item]:
-    "Images of a webdataset archive; their names are the files' names in it."
+    "Images of a tar archive; of members alike up to the first dot, as `7.jpg` and `7.mask.png`, those with one ending."
+    waiting: dict[str, _Item] = {} # images of the sample at hand, by what follows the first dot
+    before = ""
     with _open(files, shard.paths[0]) as file, tarfile.open(fileobj=file, mode="r|") as archive:
         for member in archive:
-            ending = PurePosixPath(member.name).suffix.lower()
-            if not member.isreg() or ending not in get_img_extensions(as_set=True): continue
+            folder, _, base = member.name.rpartition("/")
+            key, _, part = base.partition(".")
+            if f"{folder}/{key}" != before: yield from _of_sample(waiting)
+            before = f"{folder}/{key}"
+            if not member.isreg() or not is_image(member.name): continue
             content = archive.extractfile(member)
-            yield _Item(member.name, content.read(limits.file_size + 1) if content else b"")
+            waiting[part] = _Item(member.name, content.read(limits.file_size + 1) if content else b"")
+    yield from _of_sample(waiting)
+
+def _of_sample(images: dict[str, _Item]) -> list[_Item]:
+    "The images of a sample, taken out: those called by its key and one ending, or all if none is."
+    plain = [item for part, item in images.items() if "." not in part]
+    found = plain or list(images.values())
+    images.clear()
+    return found
+
 
 # %% ../../nbs/data/04_shards.ipynb #2d6387ec
 def _read_parquet(shard: Shard, files, limits: Limits) -> Iterator[_Item]:

@@ -8,6 +8,7 @@ __all__ = ['unlabelled', 'find_source', 'read_class_names', 'names_of_classes']
 # %% ../../nbs/data/03_sources.ipynb #85519b4e
 import glob
 import json
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -16,26 +17,21 @@ from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from timm.data.readers.img_extensions import get_img_extensions
 
 from .archives import DatasetArchive, ParquetArchive, TarArchive
-from .files import image_files, package_folder
-from mid_nbdev.data.images import (
-    Archive,
-    ImageSource,
-    class_number,
-    class_numbers,
-    imagenet_names,
-    open_source,
-    read_labels,
-)
+from .classes import class_number, class_numbers, labels_by_folder
+from .files import image_files, is_image, is_junk, package_folder
+from .images import Archive, ImageSource, imagenet_names, open_source, read_labels
 from ..errors import InputError
 
+_log = logging.getLogger(__name__)
+
 # %% ../../nbs/data/03_sources.ipynb #ffe0ac21
-def _stem(name: str) -> str:
-    "What webdataset calls a member's key."
+def _sample(name: str) -> tuple[str, str]:
+    "A member's key and its part of the sample, as webdataset cuts names: at the first dot of the file's own name."
     folder, slash, base = name.rpartition("/")
-    return folder + slash + base.partition(".")[0]
+    key, _, part = base.partition(".")
+    return folder + slash + key, part.lower()
 
 def _label(
     value, # text or number
@@ -51,21 +47,29 @@ def _source(root: Path, labelled: list[tuple[str, int]], archive: Archive, title
     labels = np.array([label for _, label in labelled], np.int64)
     return ImageSource(root, tuple(name for name, _ in labelled), labels, title, archive=archive)
 
-def _is_image(name: str) -> bool: return PurePosixPath(name).suffix.lower() in get_img_extensions(as_set=True)
 
 # %% ../../nbs/data/03_sources.ipynb #ffe0ac22
 def _webdataset_labels(
-    archive: TarArchive, # archive
-    images: list[str], # names of its images
-    numbers: dict[str, str], # names of its .cls members, by their key
+    archive: TarArchive, # archive whose members are samples
     num_classes: int, # classes of the network
     title: str, # for messages
 ) -> list[tuple[str, int]]: # (name, label)
-    "Labels from .cls members. Raises `InputError` for an image without one, and for one that holds no class number."
-    if lost := [name for name in images if _stem(name) not in numbers]:
-        raise InputError(f"{title}: {len(lost)} images have no .cls member (first: {lost[0]!r})")
-    texts = [archive.open(numbers[_stem(name)]).read(20).decode("ascii", "replace") for name in images]
-    return [(name, _label(text, num_classes, f"{title}, {name!r}")) for name, text in zip(images, texts)]
+    "The image of each sample and its .cls. Raises `InputError` for samples that have not one of each."
+    samples: dict[str, dict[str, str]] = {}
+    for name in archive.places:
+        if not is_junk(name): samples.setdefault(_sample(name)[0], {})[_sample(name)[1]] = name
+    labelled, lost = [], []
+    for key, members in samples.items():
+        images = [part for part in members if is_image(members[part])]
+        plain = [part for part in images if "." not in part]
+        if len(plain) > 1 or images and not plain:
+            raise InputError(f"{title}: sample {key!r} has the images {', '.join(images)}; expected one, called by the "
+                             "sample's key and one ending, since webdataset cuts names at the first dot")
+        if plain and "cls" not in members: lost.append(members[plain[0]])
+        elif plain: labelled.append((members[plain[0]], members["cls"]))
+    if lost: raise InputError(f"{title}: {len(lost)} images have no .cls member (first: {lost[0]!r})")
+    texts = [archive.open(text).read(20).decode("ascii", "replace") for _, text in labelled]
+    return [(name, _label(text, num_classes, f"{title}, {name!r}")) for (name, _), text in zip(labelled, texts)]
 
 def _read_tars(
     paths: list[Path], # the archives
@@ -73,20 +77,22 @@ def _read_tars(
     num_classes: int, # classes of the network
     title: str, # what to call them
     class_names: Sequence[str] = (), # names of the classes by number, if they are known
+    class_order: str | None = None, # as for `class_numbers`
 ) -> ImageSource: # sorted by name
     "A source from tar archives."
     archive, root = TarArchive(paths), paths[0].parent
     if labels: return replace(read_labels(root, labels, num_classes, class_names), archive=archive, title=title)
-    images = sorted(filter(_is_image, archive.places))
+    images = sorted(filter(is_image, archive.places))
     if not images: raise InputError(f"{title}: no image files in it")
-    if numbers := {_stem(name): name for name in archive.places if name.endswith(".cls")}:
-        return _source(root, _webdataset_labels(archive, images, numbers, num_classes, title), archive, title)
-    folders = {name: PurePosixPath(name).parent.name for name in images}
-    if not all(folders.values()):
+    if any(name.endswith(".cls") for name in archive.places):
+        return _source(root, sorted(_webdataset_labels(archive, num_classes, title)), archive, title)
+    inside = [name.partition("/")[2] if len(paths) > 1 else name for name in images] # without the archive's name
+    if not all("/" in name for name in inside):
         raise InputError(f"{title}: images without .cls members and outside class folders; "
                          "give --labels with a CSV of file,label")
-    classes = class_numbers(list(set(folders.values())), num_classes, class_names)
-    return _source(root, [(name, classes[folder]) for name, folder in folders.items()], archive, title)
+    classes = labels_by_folder(inside, title, num_classes, class_names, class_order)
+    return _source(root, list(zip(images, classes)), archive, title)
+
 
 # %% ../../nbs/data/03_sources.ipynb #71eebb0d
 def _dataset_labels(
@@ -99,7 +105,7 @@ def _dataset_labels(
     names = archive.class_names
     most = len(names) or num_classes
     labels = [_label(label, most, f"{title}, row {row}") for row, label in enumerate(archive.labels)]
-    if not names or (len(names) == num_classes and not set(names) <= set(class_names)): return labels
+    if not names or not class_names and len(names) == num_classes: return labels
     numbers = class_numbers(names, num_classes, class_names)
     return [numbers[names[label]] for label in labels]
 
@@ -162,10 +168,11 @@ def _read_glob(
     labels: Path | None, # CSV of file,label
     num_classes: int, # classes of the network
     class_names: Sequence[str] = (), # names of the classes by number, if they are known
+    class_order: str | None = None, # as for `class_numbers`
 ) -> ImageSource: # sorted by name
     "A source from some files of a folder of class folders, or of a flat one with labels."
     names = sorted(glob.glob(data, recursive=True)) or [data]
-    paths = [Path(name) for name in names if Path(name).is_file() and _is_image(name)]
+    paths = [Path(name) for name in names if Path(name).is_file() and is_image(name)]
     if not paths:
         packed = Path(data).is_file() and Path(data).suffix in _PACKED
         unpack = "a compressed archive; unpack it, or write an uncompressed .tar"
@@ -178,7 +185,7 @@ def _read_glob(
             raise InputError(f"labels {labels.name}: has none of the {len(paths)} files (first: {min(asked)!r})")
         return source.take(kept)
     resolved = [path.parent.resolve() / path.name for path in paths]
-    classes = class_numbers(list({path.parent.name for path in resolved}), num_classes, class_names)
+    classes = class_numbers(list({path.parent.name for path in resolved}), num_classes, class_names, class_order)
     root = Path(os.path.commonpath([path.parent.parent for path in resolved]))
     labelled = sorted((path.relative_to(root).as_posix(), classes[path.parent.name]) for path in resolved)
     return ImageSource(root, tuple(name for name, _ in labelled), np.array([label for _, label in labelled], np.int64))
@@ -191,13 +198,31 @@ def unlabelled(
     names = {PurePosixPath(name).as_posix() for name in source.names}
     if not source.archive: there = image_files(source.root)
     else: there = list(source.archive.places) if isinstance(source.archive, TarArchive) else []
-    return sorted(name for name in there if name not in names and _is_image(name))
+    return sorted(name for name in there if name not in names and is_image(name))
+
+def _is_unpacked(
+    folder: Path, # folder, file or glob
+) -> bool: # is it a folder of images, and not of archives?
+    "Whether a folder's images are files. Raises `InputError` for images beside archives, or two kinds of archives."
+    if not folder.is_dir(): return False
+    there = [one.name for one in sorted(folder.iterdir()) if one.is_file()]
+    archives = [name for name in there if name.lower().endswith((".tar", ".parquet"))]
+    images = image_files(folder) if archives else []
+    if images and all(name.startswith("ILSVRC2012_") for name in archives): # ImageNet's own, unpacked beside
+        _log.info("%s: the archives beside the unpacked images are left out (%s)", folder, ", ".join(archives))
+        return True
+    kinds = {PurePosixPath(name).suffix.lower() for name in archives}
+    if not images and len(kinds) < 2: return not archives
+    other = images[0] if images else archives[-1]
+    raise InputError(f"data {folder}: holds {archives[0]} beside {other}, and either may be meant; name one, as "
+                     f"{folder / archives[0]}, or a glob, as '{folder}/*/*'")
 
 def find_source(
     data: str | Path,
     labels: str | Path | None = None,
     num_classes: int = 1000,
     class_names: Sequence[str] = (),
+    class_order: str | None = None,
 ) -> ImageSource:
     """Labelled images from wherever they are: folders, archives, tables, datasets.
 
@@ -207,7 +232,9 @@ def find_source(
         labels: A CSV with the columns file and label, a JSON of ReaL's labels, or "real" for the one that timm carries;
             None where folders, archives or tables say what the classes are.
         num_classes: Classes of the network; a label is a number from 0 to `num_classes - 1`.
-        class_names: Names of the classes by number; folders and labels may then be called by them.
+        class_names: Names of the classes by number; they decide which class a folder or a label is.
+        class_order: How class folders called by numbers are read where it matters: "number" (folder 10 is class 10) or
+            "text" (in the order of text, as torchvision's `ImageFolder` numbers them); None refuses where they differ.
 
     Returns:
         The images with their labels, in an order that is always the same; none is opened yet.
@@ -230,27 +257,33 @@ def find_source(
         return _read_real_labels(find_source(data, None, num_classes), str(labels))
     saved = any((Path(text) / own).is_file() for own in ("dataset_info.json", "dataset_dict.json"))
     if saved or text.startswith("hfds/"): return _read_dataset(text, num_classes, class_names)
-    if tars := _there(text, ".tar"): return _read_tars(tars, table, num_classes, name, class_names)
-    if parquets := _there(text, ".parquet"):
+    packed = not _is_unpacked(Path(text))
+    if packed and (tars := _there(text, ".tar")):
+        return _read_tars(tars, table, num_classes, name, class_names, class_order)
+    if packed and (parquets := _there(text, ".parquet")):
         archive = ParquetArchive(parquets, name)
         labelled = [(image, _label(label, num_classes, f"{name}, {image!r}")) for image, label in archive.labels]
         return _source(Path(text).parent, labelled, archive, name)
-    if Path(text).is_dir(): return open_source(text, labels, num_classes, class_names)
-    return _read_glob(text, table, num_classes, class_names)
+    if Path(text).is_dir(): return open_source(text, labels, num_classes, class_names, class_order)
+    return _read_glob(text, table, num_classes, class_names, class_order)
 
 # %% ../../nbs/data/03_sources.ipynb #d0e9a2cf
 def read_class_names(
     names: str | Path, # file with one name a line in the order of the class numbers, or a folder of class folders
     num_classes: int, # classes of the network
+    class_order: str | None = None, # as for `class_numbers`, for a folder
 ) -> list[str]: # by class number
     "Names of the classes. Raises `InputError` if there are more or fewer than classes."
     path = Path(names)
     try:
-        if path.is_dir(): found = sorted(one.name for one in path.iterdir() if one.is_dir())
+        if path.is_dir(): found = [one.name for one in path.iterdir() if one.is_dir() and not is_junk(one.name)]
         else: found = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"class names {path}: cannot be read ({error})") from error
-    if len(found) == num_classes: return found
+    if len(found) == num_classes and not path.is_dir(): return found
+    if len(found) == num_classes: # in the order in which the folders' own names are read
+        numbers = class_numbers(found, num_classes, (), class_order)
+        return sorted(found, key=numbers.__getitem__)
     what = "folders" if path.is_dir() else "lines"
     raise InputError(f"class names {path}: {len(found)} {what} for a network of {num_classes} classes; "
                      "expected one for each")
@@ -264,7 +297,7 @@ def names_of_classes(
     if num_classes == 1000: return imagenet_names()
     folders: dict[int, set[str]] = {}
     for name, label in zip(source.names, source.labels.tolist()) if source else ():
-        folders.setdefault(label, set()).add(PurePosixPath(name).parent.name)
+        folders.setdefault(label, set()).add(PurePosixPath(name).parts[0] if "/" in name else "")
     named = {label: min(found) for label, found in folders.items() if len(found) == 1}
     if "" in named.values() or not len(named) == len(folders) == len(set(named.values())): named = {}
     return [named.get(number, str(number)) for number in range(num_classes)]

@@ -1,0 +1,331 @@
+"Which image belongs to which class: where two readings are possible, they are refused or said, never chosen silently."
+
+import io
+import logging
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mid_nbdev import InputError, find_source
+from mid_nbdev.data.classes import class_numbers
+from mid_nbdev.data.images import crop_key, decode, exif_orientation, read_image
+from mid_nbdev.data.sources import names_of_classes, read_class_names
+
+NUMBERED = [str(number) for number in range(12)]
+
+
+def picture(path, size=(8, 8), mode="RGB", **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size).save(path, **options)
+    return path
+
+
+def classes(root, names, ending=".png"):
+    for name in names:
+        picture(root / name / f"photo{ending}")
+    return root
+
+
+def labels_of(source):
+    return dict(zip(source.names, source.labels.tolist(), strict=True))
+
+
+# Which class is which number
+
+
+def test_numbered_folders_with_two_readings_are_refused_with_both(tmp_path):
+    classes(tmp_path, NUMBERED)
+    with pytest.raises(InputError, match="folder 2 is class 2; in the order of text.*it is class 4.*--class-order"):
+        find_source(tmp_path, num_classes=12)
+
+
+def test_a_class_order_decides(tmp_path):
+    classes(tmp_path, NUMBERED)
+    assert labels_of(find_source(tmp_path, num_classes=12, class_order="number"))["10/photo.png"] == 10
+    assert labels_of(find_source(tmp_path, num_classes=12, class_order="text"))["10/photo.png"] == 2
+    with pytest.raises(InputError, match="expected number or text"):
+        find_source(tmp_path, num_classes=12, class_order="size")
+
+
+def test_some_numbered_folders_of_many_classes_are_refused_where_the_readings_differ():
+    assert class_numbers(["0", "1"], 12) == {"0": 0, "1": 1}
+    with pytest.raises(InputError, match="two readings"):
+        class_numbers(["0", "2"], 12)
+    assert class_numbers(["00", "02", "11"], 12) == {"00": 0, "02": 2, "11": 11}
+
+
+@pytest.mark.parametrize("names", [
+    [str(number) for number in range(1, 13)], ["1998", "2003", "980"], ["5", "10", "20"], [str(n) for n in range(0, 120, 10)],
+])
+def test_one_based_folders_years_and_gaps_need_an_order_or_names(names):
+    with pytest.raises(InputError, match="two readings"):
+        class_numbers(names, len(names))
+    by_number = sorted(names, key=int)
+    assert class_numbers(names, len(names), class_order="number") == {name: n for n, name in enumerate(by_number)}
+    assert class_numbers(names, len(names), class_order="text") == {name: n for n, name in enumerate(sorted(names))}
+    assert class_numbers(names, len(names), by_number) == {name: n for n, name in enumerate(by_number)}
+
+
+def test_where_both_readings_agree_nothing_is_asked():
+    assert class_numbers(["2019", "2020", "2021"], 3) == {"2019": 0, "2020": 1, "2021": 2}
+    assert class_numbers([str(n) for n in range(10)], 10)["9"] == 9
+
+
+def test_given_names_decide_in_folders_tables_and_archives(tmp_path):
+    names = sorted(NUMBERED)  # as ImageFolder numbers them: 10 is class 2
+    classes(tmp_path / "data", NUMBERED)
+    assert labels_of(find_source(tmp_path / "data", None, 12, names))["10/photo.png"] == 2
+    (tmp_path / "labels.csv").write_text("file,label\n10/photo.png,10\n2/photo.png,2\n")
+    assert labels_of(find_source(tmp_path / "data", tmp_path / "labels.csv", 12, names)) == {"10/photo.png": 2, "2/photo.png": 4}
+    with tarfile.open(tmp_path / "data.tar", "w") as archive:
+        archive.add(tmp_path / "data", "")
+    assert labels_of(find_source(tmp_path / "data.tar", None, 12, names))["10/photo.png"] == 2
+    (tmp_path / "labels.csv").write_text("file,label\n10/photo.png,12\n")
+    with pytest.raises(InputError, match="line 2: label '12'.*none of the class names"):
+        find_source(tmp_path / "data", tmp_path / "labels.csv", 12, names)
+
+
+def test_given_names_decide_in_a_dataset(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=NUMBERED)})
+    content = {"image": [Image.new("RGB", (8, 8))] * 12, "label": list(range(12))}
+    datasets.Dataset.from_dict(content, features=features).save_to_disk(tmp_path / "saved")
+    assert find_source(tmp_path / "saved", None, 12).labels.tolist() == list(range(12))
+    assert find_source(tmp_path / "saved", None, 12, sorted(NUMBERED)).labels.tolist() == [0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 2, 3]
+    with pytest.raises(InputError, match="two readings"):
+        find_source(tmp_path / "saved", None, 12, [f"animal {n}" for n in range(12)])
+
+
+def test_names_that_do_not_cover_the_folders_are_refused(tmp_path):
+    classes(tmp_path, ["cat", "dog"])
+    with pytest.raises(InputError, match="class folder 'dog' is none of the 2 class names"):
+        find_source(tmp_path, None, 2, ["cat", "wolf"])
+
+
+def test_names_read_from_a_folder_follow_the_same_rule(tmp_path):
+    classes(tmp_path, NUMBERED)
+    with pytest.raises(InputError, match="two readings"):
+        read_class_names(tmp_path, 12)
+    assert read_class_names(tmp_path, 12, "number") == NUMBERED
+    source = find_source(tmp_path, None, 12, class_order="text")
+    assert names_of_classes(source, 12) == read_class_names(tmp_path, 12, "text") == sorted(NUMBERED)
+
+
+# Which folder is the class
+
+
+def test_the_first_level_is_the_class_as_in_torchvision(tmp_path, caplog):
+    from torchvision.datasets import ImageFolder
+
+    for name in ("cat/young/a.png", "cat/b.png", "dog/images/c.png", "emu/images/old/d.png"):
+        picture(tmp_path / name)
+    with caplog.at_level(logging.INFO, "mid_nbdev"):
+        ours = labels_of(find_source(tmp_path, num_classes=3))
+    theirs = {str(path).removeprefix(f"{tmp_path}/"): label for path, label in ImageFolder(tmp_path).samples}
+    assert ours == theirs and "first level" in caplog.text
+
+
+def test_tiny_imagenet_as_it_unpacks(tmp_path):
+    for synset in ("n01440764", "n01484850"):
+        picture(tmp_path / "train" / synset / "images" / f"{synset}_0.JPEG")
+    assert labels_of(find_source(tmp_path / "train", num_classes=1000)) == {
+        "n01440764/images/n01440764_0.JPEG": 0, "n01484850/images/n01484850_0.JPEG": 2}
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("train", "val"), ("train", "valid"), ("Training", "Validation"), ("train", "val", "test")])
+def test_splits_beside_each_other_are_refused(tmp_path, splits):
+    for split in splits:
+        classes(tmp_path / split, ["cat", "dog"])
+    with pytest.raises(InputError, match="holds the splits"):
+        find_source(tmp_path, num_classes=2)
+    assert len(find_source(tmp_path / splits[-1], num_classes=2)) == 2
+
+
+def test_a_folder_of_one_split_stands_for_it(tmp_path, caplog):
+    classes(tmp_path / "test", ["cat", "dog"])
+    with caplog.at_level(logging.INFO, "mid_nbdev"):
+        assert labels_of(find_source(tmp_path, num_classes=2)) == {"cat/photo.png": 0, "dog/photo.png": 1}
+    assert "its folder test is evaluated" in caplog.text
+
+
+def test_a_folder_around_the_classes_is_named(tmp_path):
+    classes(tmp_path / "photos", ["cat", "dog"])
+    with pytest.raises(InputError, match="lie deeper, in cat, dog"):
+        find_source(tmp_path, num_classes=2)
+
+
+def test_what_systems_leave_among_data_is_no_data(tmp_path):
+    classes(tmp_path, ["cat", "dog"])
+    for junk in (".ipynb_checkpoints/photo-checkpoint.png", "cat/.ipynb_checkpoints/photo.png", "__MACOSX/cat/._photo.png"):
+        picture(tmp_path / junk)
+    for junk in ("cat/._photo.png", ".DS_Store", "cat/.DS_Store"):
+        (tmp_path / junk).write_bytes(b"\0")
+    assert labels_of(find_source(tmp_path, num_classes=2)) == {"cat/photo.png": 0, "dog/photo.png": 1}
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        for name in ("cat", "dog", "__MACOSX"):
+            archive.add(tmp_path / name, name)
+    assert len(find_source(tmp_path / "all.tar", num_classes=2)) == 2
+    assert len(find_source(f"{tmp_path}/*/*.png", num_classes=2)) == 2
+
+
+# An archive beside folders
+
+
+@pytest.mark.parametrize("archive", ["backup.tar", "rows.parquet"])
+def test_an_archive_beside_images_is_refused(tmp_path, archive):
+    classes(tmp_path, ["cat", "dog"])
+    (tmp_path / archive).write_bytes(b"")
+    with pytest.raises(InputError, match=f"holds {archive} beside cat/photo.png"):
+        find_source(tmp_path, num_classes=2)
+    assert len(find_source(f"{tmp_path}/*/*", num_classes=2)) == 2
+
+
+def test_two_kinds_of_archives_are_refused(tmp_path):
+    for name in ("a.tar", "b.parquet"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match="holds a.tar beside b.parquet"):
+        find_source(tmp_path)
+
+
+def test_imagenets_own_archive_beside_its_folders_is_no_question(tmp_path):
+    classes(tmp_path / "val", ["n01440764", "n01484850"], ".JPEG")
+    classes(tmp_path / "train", ["n01440764"], ".JPEG")
+    (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(b"")
+    assert labels_of(find_source(tmp_path)) == {"n01440764/photo.JPEG": 0, "n01484850/photo.JPEG": 2}
+
+
+# Images passed over
+
+
+@pytest.mark.parametrize("ending", [".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".avif", ".ppm", ".JPG", ".jfif"])
+def test_whatever_pillow_reads_counts(tmp_path, ending):
+    try:
+        classes(tmp_path / "data", ["cat", "dog"], ending)
+    except (KeyError, OSError) as error:
+        pytest.skip(f"this Pillow does not write {ending}: {error}")
+    for data in (tmp_path / "data", f"{tmp_path}/data/*/*{ending}"):
+        source = find_source(data, num_classes=2)
+        assert len(source) == 2 and read_image(source, 0, 8, "bilinear")[2] == ""
+    with tarfile.open(tmp_path / "data.tar", "w") as archive:
+        archive.add(tmp_path / "data", "")
+    assert len(find_source(tmp_path / "data.tar", num_classes=2)) == 2
+
+
+def test_what_is_left_out_is_counted_aloud(tmp_path, caplog):
+    classes(tmp_path, ["cat", "dog"])
+    for name in ("cat/raw.heic", "dog/raw.HEIC", "dog/notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    with caplog.at_level(logging.INFO, "mid_nbdev"):
+        assert len(find_source(tmp_path, num_classes=2)) == 2
+    assert "3 files are left out" in caplog.text and ".heic 2, .txt 1" in caplog.text
+
+
+# webdataset
+
+
+def shard(path, members):
+    with tarfile.open(path, "w") as archive:
+        for name, content in members.items():
+            if not isinstance(content, bytes):
+                buffer = io.BytesIO()
+                content.save(buffer, "PNG")
+                content = buffer.getvalue()
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+PIXELS = Image.new("RGB", (8, 8))
+
+
+def test_names_with_dots_are_not_paired_wrongly(tmp_path):
+    members = {"img_0.5.jpg": PIXELS, "img_0.5.cls": b"5", "img_0.7.jpg": PIXELS, "img_0.7.cls": b"7"}
+    with pytest.raises(InputError, match="sample 'img_0' has the images 5.jpg, 7.jpg"):
+        find_source(shard(tmp_path / "a.tar", members))
+
+
+def test_masks_and_thumbnails_are_no_images_of_their_own(tmp_path):
+    members = {"000.jpg": PIXELS, "000.seg.png": PIXELS, "000.thumb.jpg": PIXELS, "000.cls": b"3", "001.jpg": PIXELS, "001.cls": b"4"}
+    path = shard(tmp_path / "a.tar", members)
+    assert labels_of(find_source(path)) == {"000.jpg": 3, "001.jpg": 4}
+    from mid_nbdev.data.files import Limits
+    from mid_nbdev.data.shards import list_shards, read_shard
+
+    kind, shards, _ = list_shards(str(path))
+    assert [item.key for item in read_shard(str(path), kind, shards[0], Limits())] == ["000.jpg", "001.jpg"]
+
+
+def test_a_sample_with_two_plain_images_is_refused(tmp_path):
+    with pytest.raises(InputError, match="has the images jpg, png"):
+        find_source(shard(tmp_path / "a.tar", {"000.jpg": PIXELS, "000.png": PIXELS, "000.cls": b"1"}))
+
+
+def test_a_sample_without_a_label_is_named(tmp_path):
+    with pytest.raises(InputError, match="1 images have no .cls member"):
+        find_source(shard(tmp_path / "a.tar", {"000.jpg": PIXELS, "000.cls": b"1", "001.jpg": PIXELS, "001.txt": b"1"}))
+
+
+# Numbers taken for images
+
+
+@pytest.mark.parametrize("values", [np.full((8, 8), 40_000, np.uint16), np.full((8, 8), 0.5, np.float32), np.full((8, 8), 70_000, np.int32)])
+def test_pixels_of_unknown_range_are_failed_images(tmp_path, values):
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    (tmp_path / "labels.csv").write_text("file,label\na.tif,1\n")
+    source = find_source(tmp_path, tmp_path / "labels.csv")
+    assert "convert it to 8 bits per channel" in read_image(source, 0, 8, "bilinear")[2]
+
+
+# Sources
+
+
+def test_a_dataset_with_a_missing_image_has_one_failed_image(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    datasets.Dataset.from_dict({"image": [PIXELS, None], "label": [1, 2]}, features=features).save_to_disk(tmp_path / "saved")
+    source = find_source(tmp_path / "saved")
+    assert [bool(read_image(source, number, 8, "bilinear")[2]) for number in range(2)] == [False, True]
+    assert len(source.fingerprint()) == 64
+
+
+@pytest.mark.parametrize("text, encoding", [
+    ("file, label\na.png, 1\n", "utf-8"), ("File,LABEL\na.png,1\n", "utf-8"), ("file;label\na.png;1\n", "utf-8"),
+    ("file\tlabel\na.png\t1\n", "utf-8"), ("file,label\na.png,1\n", "utf-16"), ("file,label\na.png,1\n", "utf-8-sig"),
+    ("id,label,file\n7,1,a.png\n", "utf-8"), ("file,label\r\na.png,1\r\n\r\n", "utf-8"),
+])
+def test_tables_as_spreadsheets_write_them(tmp_path, text, encoding):
+    picture(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_bytes(text.encode(encoding))
+    assert labels_of(find_source(tmp_path, tmp_path / "labels.csv")) == {"a.png": 1}
+
+
+def test_two_spellings_of_one_file_are_one_image(tmp_path):
+    (tmp_path / "labels.csv").write_text("file,label\n./a.png,1\na.png,2\n")
+    with pytest.raises(InputError, match="more than once"):
+        find_source(tmp_path, tmp_path / "labels.csv")
+
+
+def test_lines_are_counted_as_an_editor_counts_them(tmp_path):
+    (tmp_path / "labels.csv").write_text("file,label\na.png,1\n\n\nb.png,cat\n")
+    with pytest.raises(InputError, match="line 5"):
+        find_source(tmp_path, tmp_path / "labels.csv")
+
+
+# Same image, same crops
+
+
+def test_a_file_has_the_same_crops_wherever_it_lies():
+    assert crop_key("photos/cat/1.jpg") == crop_key("cat/1.jpg") == crop_key("1.jpg") != crop_key("2.jpg")
+
+
+def test_exif_orientation_is_applied_when_asked(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = picture(tmp_path / "a.jpg", (16, 8), exif=exif)
+    assert exif_orientation(path) == 6 and exif_orientation(picture(tmp_path / "b.jpg")) == 1
+    assert decode(path, 8, "bilinear").shape == torch.Size([8, 16, 3])
+    assert decode(path, 8, "bilinear", exif=True).shape == torch.Size([16, 8, 3])
