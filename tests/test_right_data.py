@@ -58,7 +58,7 @@ def test_some_numbered_folders_of_many_classes_are_refused_where_the_readings_di
 
 
 @pytest.mark.parametrize("names", [
-    [str(number) for number in range(1, 13)], ["1998", "2003", "980"], ["5", "10", "20"], [str(n) for n in range(0, 120, 10)],
+    [str(n) for n in range(1, 13)], ["1998", "2003", "980"], ["5", "10", "20"], [str(n) for n in range(0, 120, 10)],
 ])
 def test_one_based_folders_years_and_gaps_need_an_order_or_names(names):
     with pytest.raises(InputError, match="two readings"):
@@ -79,7 +79,8 @@ def test_given_names_decide_in_folders_tables_and_archives(tmp_path):
     classes(tmp_path / "data", NUMBERED)
     assert labels_of(find_source(tmp_path / "data", None, 12, names))["10/photo.png"] == 2
     (tmp_path / "labels.csv").write_text("file,label\n10/photo.png,10\n2/photo.png,2\n")
-    assert labels_of(find_source(tmp_path / "data", tmp_path / "labels.csv", 12, names)) == {"10/photo.png": 2, "2/photo.png": 4}
+    called = find_source(tmp_path / "data", tmp_path / "labels.csv", 12, names)
+    assert labels_of(called) == {"10/photo.png": 2, "2/photo.png": 4}
     with tarfile.open(tmp_path / "data.tar", "w") as archive:
         archive.add(tmp_path / "data", "")
     assert labels_of(find_source(tmp_path / "data.tar", None, 12, names))["10/photo.png"] == 2
@@ -94,7 +95,8 @@ def test_given_names_decide_in_a_dataset(tmp_path):
     content = {"image": [Image.new("RGB", (8, 8))] * 12, "label": list(range(12))}
     datasets.Dataset.from_dict(content, features=features).save_to_disk(tmp_path / "saved")
     assert find_source(tmp_path / "saved", None, 12).labels.tolist() == list(range(12))
-    assert find_source(tmp_path / "saved", None, 12, sorted(NUMBERED)).labels.tolist() == [0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 2, 3]
+    named = find_source(tmp_path / "saved", None, 12, sorted(NUMBERED))
+    assert named.labels.tolist() == [0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 2, 3]
     with pytest.raises(InputError, match="two readings"):
         find_source(tmp_path / "saved", None, 12, [f"animal {n}" for n in range(12)])
 
@@ -135,7 +137,9 @@ def test_tiny_imagenet_as_it_unpacks(tmp_path):
         "n01440764/images/n01440764_0.JPEG": 0, "n01484850/images/n01484850_0.JPEG": 2}
 
 
-@pytest.mark.parametrize("splits", [("train", "test"), ("train", "val"), ("train", "valid"), ("Training", "Validation"), ("train", "val", "test")])
+@pytest.mark.parametrize("splits", [
+    ("train", "test"), ("train", "val"), ("train", "valid"), ("Training", "Validation"), ("train", "val", "test"),
+])
 def test_splits_beside_each_other_are_refused(tmp_path, splits):
     for split in splits:
         classes(tmp_path / split, ["cat", "dog"])
@@ -159,7 +163,8 @@ def test_a_folder_around_the_classes_is_named(tmp_path):
 
 def test_what_systems_leave_among_data_is_no_data(tmp_path):
     classes(tmp_path, ["cat", "dog"])
-    for junk in (".ipynb_checkpoints/photo-checkpoint.png", "cat/.ipynb_checkpoints/photo.png", "__MACOSX/cat/._photo.png"):
+    checkpoints = (".ipynb_checkpoints/photo-checkpoint.png", "cat/.ipynb_checkpoints/photo.png")
+    for junk in (*checkpoints, "__MACOSX/cat/._photo.png"):
         picture(tmp_path / junk)
     for junk in ("cat/._photo.png", ".DS_Store", "cat/.DS_Store"):
         (tmp_path / junk).write_bytes(b"\0")
@@ -249,7 +254,8 @@ def test_names_with_dots_are_not_paired_wrongly(tmp_path):
 
 
 def test_masks_and_thumbnails_are_no_images_of_their_own(tmp_path):
-    members = {"000.jpg": PIXELS, "000.seg.png": PIXELS, "000.thumb.jpg": PIXELS, "000.cls": b"3", "001.jpg": PIXELS, "001.cls": b"4"}
+    members = {"000.jpg": PIXELS, "000.seg.png": PIXELS, "000.thumb.jpg": PIXELS, "000.cls": b"3"}
+    members |= {"001.jpg": PIXELS, "001.cls": b"4"}
     path = shard(tmp_path / "a.tar", members)
     assert labels_of(find_source(path)) == {"000.jpg": 3, "001.jpg": 4}
     from mid_nbdev.data.files import Limits
@@ -272,9 +278,9 @@ def test_a_sample_without_a_label_is_named(tmp_path):
 # Numbers taken for images
 
 
-@pytest.mark.parametrize("values", [np.full((8, 8), 40_000, np.uint16), np.full((8, 8), 0.5, np.float32), np.full((8, 8), 70_000, np.int32)])
-def test_pixels_of_unknown_range_are_failed_images(tmp_path, values):
-    Image.fromarray(values).save(tmp_path / "a.tif")
+@pytest.mark.parametrize("value, kind", [(40_000, np.uint16), (0.5, np.float32), (70_000, np.int32)])
+def test_pixels_of_unknown_range_are_failed_images(tmp_path, value, kind):
+    Image.fromarray(np.full((8, 8), value, kind)).save(tmp_path / "a.tif")
     (tmp_path / "labels.csv").write_text("file,label\na.tif,1\n")
     source = find_source(tmp_path, tmp_path / "labels.csv")
     assert "convert it to 8 bits per channel" in read_image(source, 0, 8, "bilinear")[2]
@@ -286,7 +292,8 @@ def test_pixels_of_unknown_range_are_failed_images(tmp_path, values):
 def test_a_dataset_with_a_missing_image_has_one_failed_image(tmp_path):
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
-    datasets.Dataset.from_dict({"image": [PIXELS, None], "label": [1, 2]}, features=features).save_to_disk(tmp_path / "saved")
+    content = {"image": [PIXELS, None], "label": [1, 2]}
+    datasets.Dataset.from_dict(content, features=features).save_to_disk(tmp_path / "saved")
     source = find_source(tmp_path / "saved")
     assert [bool(read_image(source, number, 8, "bilinear")[2]) for number in range(2)] == [False, True]
     assert len(source.fingerprint()) == 64

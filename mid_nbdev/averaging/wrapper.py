@@ -21,6 +21,7 @@ from torch import nn
 from .adaptive import average_until_sure, fit_policy
 from ..crops.boxes import cut, cut_many, resize
 from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan, parse_recipe
+from ..data.images import to_rgb
 from ..errors import InputError
 from ..networks.classifier import Classifier
 from ..networks.engines import Engine, TorchEngine, make_engine
@@ -119,7 +120,7 @@ def as_pil(
     image, # PIL image, uint8 array (h, w, 3) or (h, w), or uint8 tensor (3, h, w) or (1, h, w)
 ) -> Image.Image: # mode RGB
     "Any image as an RGB PIL image. Raises `InputError` for other types, shapes and dtypes."
-    if isinstance(image, Image.Image): return image.convert("RGB")
+    if isinstance(image, Image.Image): return to_rgb(image)
     planes = isinstance(image, torch.Tensor) and image.ndim == 3
     array = image.detach().cpu().permute(1, 2, 0).numpy() if planes else np.asarray(image)
     if array.dtype != np.uint8:

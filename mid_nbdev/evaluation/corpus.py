@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 
 from ..averaging.wrapper import MID
 from ..data.files import Limits, open_parquet, printable, write_whole
+from ..data.images import crop_key
 from ..data.shards import Shard, decoded_pieces, list_shards, read_shard
 from ..errors import InputError
 from .runs import refuse_other_settings
@@ -53,7 +54,7 @@ def _classify_piece(
         images = [packed[name] for name in packed.files]
     good = [number for number, reason in enumerate(reasons) if not reason]
     rows: list[dict[str, Any]] = [{"key": printable(key), "reason": reason} for key, reason in zip(keys, reasons)]
-    answers = wrapper(images, keys=[keys[number] for number in good]).cpu() if good else []
+    answers = wrapper(images, keys=[crop_key(keys[number]) for number in good]).cpu() if good else []
     for number, answer in zip(good, answers):
         values, classes = answer.topk(min(top, len(answer)))
         first = {"prediction": int(classes[0]), "confidence": float(values[0])}

@@ -67,7 +67,7 @@ def _make_manifest(
         **({"crops": [f"{kind}{number}" for kind, number in plan.crops]} if keep_crops else {}),
         "data": {"name": source.title or source.root.resolve().name, "images": len(source),
                  "fingerprint": source.fingerprint()},
-        "limits": asdict(source.limits), "images_per_part": images_per_part(plan),
+        "limits": asdict(source.limits), "images_per_part": images_per_part(plan), "crop_keys": "file names",
         "versions": {name: version(name) for name in libraries},
     }
 
