@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from .wrapper import Wrapper, named_pictures
+from .wrapper import Wrapper, named_pictures, refuse_nan
 from ..crops.boxes import resize
 from ..crops.geometry import center_offset, offset_count
 from ..errors import InputError
@@ -129,7 +129,8 @@ class DenseMID(Wrapper):
             answers.append(_dense_one(self, ranges)[None])
             forwards.append(len(ranges))
         self.crops_used = torch.tensor(forwards, dtype=torch.int64)
-        return torch.cat(answers)
+        refuse_nan(together := torch.cat(answers), self.classifier)
+        return together
 
 # %% ../../nbs/averaging/02_dense.ipynb #c51eb282
 def _ranges(

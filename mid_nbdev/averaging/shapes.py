@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .adaptive import bisect_between
-from .wrapper import Wrapper, as_list, as_pil, forward_crops, named_pictures
+from .wrapper import Wrapper, as_list, as_pil, forward_crops, named_pictures, refuse_nan
 from ..crops.boxes import fixed_boxes, make_boxes, random_boxes, resize
 from ..crops.geometry import offset_count, resized_size
 from ..errors import InputError
@@ -106,6 +106,7 @@ class ShapeMID(Wrapper):
         self.crops_used = torch.tensor([len(boxes) for _, boxes in prepared], dtype=torch.int64)
         engine = self._engine_for(int(self.crops_used.sum()))
         _, logits = forward_crops(engine, self.classifier, prepared, False)
+        refuse_nan(logits, self.classifier)
         means = [scores.mean(0) for scores in logits.softmax(-1).split(self.crops_used.tolist())]
         return torch.stack(means) if means else torch.empty(0, self.classifier.num_classes)
 

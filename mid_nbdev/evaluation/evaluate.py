@@ -30,7 +30,8 @@ from ..data.images import ImageSource, crop_key, read_images
 from ..errors import InputError
 from ..networks.choose import load_engine
 from ..networks.classifier import Classifier
-from ..networks.engines import Engine, pick_device, precision, usable_cores
+from ..networks.engines import Engine, pick_device, usable_cores
+from ..networks.process import precision
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #534be91a
 def score(
