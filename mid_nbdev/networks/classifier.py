@@ -68,6 +68,7 @@ class Preprocessing:
             float32 of the same shape, on the same device: pixels / 255, less the mean, over the standard deviation.
 
         Example:
+            >>> import torch
             >>> half = Preprocessing(256, 224, "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
             >>> half.normalise(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)).flatten().tolist()
             [1.0, 1.0, 1.0]
@@ -243,6 +244,7 @@ class Classifier(Follower):
 
         Example:
             >>> from mid_nbdev import load_classifier
+            >>> import torch
             >>> load_classifier("efficientnet_lite0").features(torch.zeros(2, 3, 224, 224)).shape
             torch.Size([2, 1280])
         """
@@ -261,6 +263,7 @@ class Classifier(Follower):
 
         Example:
             >>> from mid_nbdev import load_classifier
+            >>> import torch
             >>> load_classifier("efficientnet_lite0")(torch.zeros(2, 3, 224, 224)).shape
             torch.Size([2, 1000])
         """
