@@ -10,6 +10,8 @@ import pytest
 import timm
 import torch
 import torchvision
+from torch import nn
+
 from mid_nbdev.averaging.wrapper import MID
 from mid_nbdev.errors import InputError
 from mid_nbdev.networks import engines
@@ -17,7 +19,6 @@ from mid_nbdev.networks.checkpoints import read_checkpoint
 from mid_nbdev.networks.classifier import Classifier, Preprocessing
 from mid_nbdev.networks.engines import TorchEngine, cache_key, make_engine
 from mid_nbdev.networks.models import fill, load_classifier, parse_name, restrict
-from torch import nn
 
 SMALL = Preprocessing(40, 32, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 IMAGES = [np.random.default_rng(n).integers(0, 256, (50, 60, 3), dtype=np.uint8) for n in range(3)]
@@ -337,7 +338,7 @@ class Tied(Small):
     "A head used through its weight."
 
     def forward(self, x):
-        return torch.nn.functional.linear(super(Tied, self).forward(x) @ self.fc.weight, self.fc.weight)
+        return torch.nn.functional.linear(super().forward(x) @ self.fc.weight, self.fc.weight)
 
 
 class ThroughWeight(Small):
@@ -371,8 +372,9 @@ def test_ties_go_to_the_first_class():
 
 
 def test_a_local_folder_needs_no_hub(tmp_path, caplog):
-    from safetensors.torch import save_file
     import json
+
+    from safetensors.torch import save_file
 
     network = timm.create_model("test_resnet", num_classes=7)
     save_file(network.state_dict(), tmp_path / "model.safetensors")

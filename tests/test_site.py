@@ -135,7 +135,7 @@ def test_the_front_page_comes_to_the_point(pages):
         "The chapters"
     )
     headings = [tag.get_text(strip=True) for tag in main.find_all("h2")]
-    assert headings[:3] == ["What it gives, measured", "Two commands", "Three doors"]
+    assert headings[:3] == ["Results", "Two commands", "Three doors"]
 
 
 def test_words_stand_left_and_sentences_break(pages):
@@ -181,7 +181,8 @@ def public_names() -> list[tuple[str, str]]:
 
 def test_every_public_name_has_an_entry_with_its_parameters(pages):
     missing = []
-    assert {module.replace("/", ".") for module, _ in public_names()} == {m for m, e in entries(PACKAGE).items() if e}
+    described = {module for module, listed in entries(PACKAGE).items() if listed}
+    assert {module.replace("/", ".") for module, _ in public_names()} == described - {"__main__"}
     for module, name in public_names():
         found = pages[f"{module}.html"].find_all(id=name.lower(), class_="entry")
         if len(found) != 1 or not found[0].find("pre") or name not in found[0].find("pre").get_text():

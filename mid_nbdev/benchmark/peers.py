@@ -23,8 +23,8 @@ from ..data.files import package_folder
 from ..data.images import ImageSource, crop_key, demo_source, open_source
 from ..networks.classifier import Classifier
 from ..networks.engines import DTYPES, pick_device, usable_cores
-from ..networks.process import precision
 from ..networks.models import load_classifier
+from ..networks.process import precision
 
 # %% ../../nbs/benchmark/00_peers.ipynb #6ce12c22
 @dataclass(frozen=True)
