@@ -251,7 +251,8 @@ def test_logits_in_a_tuple_dictionary_or_object(way):
     plain.load_state_dict(network.state_dict())
     classifier = Classifier(network, SMALL)
     assert not classifier.split_error
-    torch.testing.assert_close(MID(classifier, "3RC@feature")(IMAGES), MID(Classifier(plain, SMALL), "3RC@feature")(IMAGES))
+    expected = MID(Classifier(plain, SMALL), "3RC@feature")(IMAGES)
+    torch.testing.assert_close(MID(classifier, "3RC@feature")(IMAGES), expected)
 
 
 def test_the_log_says_which_value_is_taken(caplog):
@@ -267,13 +268,15 @@ REFUSED = {
     "one class": (lambda: Small(1), "expected 2 classes or more"),
     "no classes": (lambda: timm.create_model("test_resnet", num_classes=0), "features, not logits"),
     "no pooling": (lambda: timm.create_model("test_resnet", num_classes=0, global_pool=""), r"\(1, 96, 1, 1\)"),
-    "no head": (lambda: [n := torchvision.models.resnet18(), setattr(n, "fc", nn.Identity())][0], "features, not logits"),
+    "no head": (lambda: [n := torchvision.models.resnet18(), setattr(n, "fc", nn.Identity())][0],
+                "features, not logits"),
     "tokens": (lambda: Returns(lambda x: x[:, None]), r"gives \(1, 1, 5\) for one crop"),
     "classes as numbers": (lambda: Returns(lambda x: x.argmax(-1)), "for one crop"),
     "not a number": (lambda: Returns(lambda x: x * float("nan")), "not finite"),
     "two entries": (lambda: Returns(lambda x: {"a": x, "b": x}), "a dictionary of a, b"),
     "nothing": (lambda: Returns(lambda x: None), "returns NoneType"),
-    "no statistics": (lambda: nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), Small()), "running statistics"),
+    "no statistics": (lambda: nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), Small()),
+                      "running statistics"),
     "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(5)), "no weights yet"),
     "no network": (lambda: print, "expected a torch.nn.Module"),
     "grey images": (lambda: nn.Sequential(nn.Conv2d(1, 3, 1), Small()), "does not take crops of 32x32 pixels"),
@@ -428,11 +431,13 @@ def in_a_sequence(prefix=""):
 
 LOADED = {
     "plain": STATE,
-    "beside": {"model_state_dict": STATE, "epoch": 3, "best": np.float64(0.7), "optimizer": {"state": {0: torch.ones(3)}}},
+    "beside": {"model_state_dict": STATE, "epoch": 3, "best": np.float64(0.7),
+               "optimizer": {"state": {0: torch.ones(3)}}},
     "net": {"net": STATE, "acc": 91.2},
     "model": {"model": prefixed("module."), "args": SimpleNamespace(lr=0.1)},
-    "lightning": {"state_dict": {**prefixed("model."), "criterion.weight": torch.ones(5)}, "pytorch-lightning_version": "2",
-                  "callbacks": {"a": {"best_model_score": torch.tensor(0.5)}}, "loops": {}, "hyper_parameters": {"lr": 1}},
+    "lightning": {"state_dict": {**prefixed("model."), "criterion.weight": torch.ones(5)},
+                  "pytorch-lightning_version": "2", "callbacks": {"a": {"best_model_score": torch.tensor(0.5)}},
+                  "loops": {}, "hyper_parameters": {"lr": 1}},
     "nested": {"checkpoint": {"model": prefixed("net.")}},
     "average": {"n_averaged": torch.tensor(4), **prefixed("module.")},
     "no counts": without("num_batches_tracked"),
@@ -451,7 +456,8 @@ LOADED = {
 def test_checkpoints_of_others_load(what, tmp_path, caplog):
     torch.save(LOADED[what], tmp_path / "some.ckpt")
     caplog.set_level(logging.INFO)
-    network = fill(timm.create_model("test_resnet", num_classes=5), read_checkpoint(tmp_path / "some.ckpt"), "some.ckpt")
+    empty = timm.create_model("test_resnet", num_classes=5)
+    network = fill(empty, read_checkpoint(tmp_path / "some.ckpt"), "some.ckpt")
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(tensor, STATE[name], rtol=1e-2, atol=1e-3)
     if what in ("lightning", "backbone.", "student.network."):
@@ -461,7 +467,8 @@ def test_checkpoints_of_others_load(what, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("content, said", [
-    ({"state_dict": STATE, "state_dict_ema": prefixed("module.")}, "in 'state_dict_ema' are taken, not those in 'state_dict'"),
+    ({"state_dict": STATE, "state_dict_ema": prefixed("module.")},
+     "in 'state_dict_ema' are taken, not those in 'state_dict'"),
     ({"model": STATE, "ema": STATE}, "in 'ema' are taken, not those in 'model'"),
     ({"state_dict": {**prefixed("model."), **prefixed("ema_model.")}}, "names begin with 'ema_model.'"),
 ])
@@ -548,4 +555,5 @@ def test_an_attribute_can_be_chosen_and_what_is_taken_is_said(caplog):
     caplog.set_level(logging.INFO)
     network = load_classifier("torchvision/inception_v3", pretrained=False)
     assert network.body.transform_input is True and "transform_input" in caplog.text
-    assert load_classifier("torchvision/inception_v3,transform_input=False", pretrained=False).body.transform_input is False
+    without = load_classifier("torchvision/inception_v3,transform_input=False", pretrained=False)
+    assert without.body.transform_input is False

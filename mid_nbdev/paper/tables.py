@@ -91,7 +91,7 @@ def find_runs(
 ) -> dict[str, Run]: # runs by the paper's name of their network
     """The whole runs of the paper's networks, with its weights and preprocessing, under a folder; which runs are passed
     over is logged, with the reason. Raises `InputError` where two runs would do."""
-    networks, placed = paper_networks(), {}
+    networks, placed = paper_networks(), dict[str, list[Run]]()
     if number is not None: networks = networks.loc[table_networks(number)]
     for path in sorted(Path(folder).glob("*/manifest.json")):
         run = Run.open(path.parent)
