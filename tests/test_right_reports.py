@@ -1,20 +1,33 @@
 "What is printed of runs is what they are: whose weights, how many images, which recipes."
 import contextlib
+import io
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import timm
+import torch
 from typer.testing import CliRunner
 
 from mid_nbdev.__main__ import app
+from mid_nbdev.analysis.stats import remarks
+from mid_nbdev.cli.evaluate import _run_folder
+from mid_nbdev.cli.options import tell_preprocessing
+from mid_nbdev.cli.predict import _best, _print_predictions, _with_failures
 from mid_nbdev.crops.recipes import parse_recipes
+from mid_nbdev.data.images import ImageSource, demo_source
 from mid_nbdev.errors import InputError
-from mid_nbdev.evaluation.evaluate import Part
-from mid_nbdev.evaluation.runs import Run, part_bytes
+from mid_nbdev.evaluation.evaluate import Part, evaluate
+from mid_nbdev.evaluation.runs import Run, data_name, part_bytes
+from mid_nbdev.networks.classifier import Classifier, Preprocessing
 from mid_nbdev.paper.tables import _table_run, find_runs, measured_reports, table_text
 
+SMALL = Preprocessing(64, 48, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 V1 = "torchvision/mobilenet_v2.IMAGENET1K_V1"
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 KNOWN = "f116b036e4e146b394537af111d91cfa7158b7a0e9a68d5badae5d496115b8f2"  # of MobileNetV2, among the known weights
@@ -120,3 +133,116 @@ def test_a_run_of_one_table_alone_is_resumed_and_the_other_has_a_folder_of_its_o
     first, second = ([str(recipe) for recipe in parse_recipes(f"table_{number}")] for number in (1, 8))
     assert _table_run(tmp_path, "resnet18", 1) == (tmp_path / "resnet18", first)
     assert _table_run(tmp_path, "resnet18", 8) == (tmp_path / "resnet18-table_8", second)
+
+def test_crops_of_auto_are_the_mean_and_the_first_crop_is_its_baseline(tmp_path):
+    rows = make_rows("CC,auto", auto_crops=np.array([1, 1, 1, 1, 1, 1, 10, 10]))
+    make_run(tmp_path / "a", recipes="CC,auto", rows=rows)
+    output, _ = mid("report", tmp_path / "a")
+    line = next(line for line in output.splitlines() if line.lstrip().startswith("auto"))
+    assert line.split()[1] == "3.25" and "gains over CC" in output
+    assert [line["crops"] for line in json.loads(mid("report", tmp_path / "a", "--format", "json")[0])] == [1, 3.25]
+
+def test_auto_computes_the_center_crop_with_its_first_crop():
+    classifier = Classifier(timm.create_model("test_resnet"), SMALL, "small")
+    together = evaluate(classifier, demo_source(), "CC,auto", device="cpu", workers=0).rows
+    for recipe in ("CC", "auto~0.2"):
+        alone = evaluate(classifier, demo_source(), recipe, device="cpu", workers=0).rows
+        rows = together[together["recipe"] == recipe]
+        assert rows["rank"].tolist() == alone["rank"].tolist() and rows["crops"].tolist() == alone["crops"].tolist()
+        assert np.allclose(rows["p_true"], alone["p_true"], atol=1e-6)
+    with pytest.raises(InputError, match="beside CC"): evaluate(classifier, demo_source(), "auto,5FC", device="cpu")
+
+@pytest.mark.parametrize("folder, name", [
+    ("pets/val/images", "pets/val/images"), ("cars/test", "cars/test"), ("photos", "photos"), ("a/b/birds", "birds"),
+    ("x/Images", "x/Images")])
+def test_data_is_called_by_a_folder_that_says_something(folder, name):
+    assert data_name(ImageSource(Path("/some") / folder, (), np.zeros(0, np.int64))) == name
+
+def test_a_run_folder_has_no_comma():
+    source = ImageSource(Path("/some/cars/test"), (), np.zeros(0, np.int64))
+    named = SimpleNamespace(name="timm/resnet18.a1_in1k,num_classes=3")
+    assert str(_run_folder(named, source)) == "runs/timm-resnet18.a1_in1k-num_classes=3-cars-test"
+
+def test_report_counts_its_comparisons_and_offers_holms_p(tmp_path):
+    make_run(tmp_path / "a", recipes="table_2", images=40)
+    output, _ = mid("report", tmp_path / "a")
+    assert "4 comparisons, each with an interval and a p of its own; Holm's p allows for all" in output
+    assert "top-label Brier %" in output
+    lines = json.loads(mid("report", tmp_path / "a", "--format", "json")[0])
+    assert all(line["p_holm"] >= line["p_value"] for line in lines[1:]) and lines[0]["p_holm"] is None
+
+def test_where_interval_and_test_disagree_it_is_said():
+    line = {"recipe": "20RC", "gain_low": 0.02, "gain_high": 3.0, "p_value": 0.06}
+    assert "20RC: the interval excludes zero, the exact test does not" in remarks(pd.DataFrame([line]))[1]
+    assert len(remarks(pd.DataFrame([line | {"gain_low": -0.1}]))) == 1
+    assert "includes zero" in remarks(pd.DataFrame([line | {"gain_low": -0.1, "p_value": 0.04}]))[1]
+
+def test_a_fitted_margin_is_said_to_be_fitted_on_the_same_images(tmp_path):
+    run = make_run(tmp_path / "a", recipes="CC,auto")
+    (run.folder / "origin.json").write_text(json.dumps({"fitted": "--budget 2"}))
+    output, _ = mid("report", run.folder)
+    assert "was fitted (--budget 2) on up to 200 of these same images, without their labels" in output
+
+def test_several_runs_are_one_table_with_a_network_column(tmp_path):
+    for name in ("a", "b"): make_run(tmp_path / name, network=f"timm/{name}")
+    output, _ = mid("report", tmp_path / "a", tmp_path / "b")
+    assert output.count("top-1 %") == 1 and "network" in output and output.count("timm/b") == 6
+    assert "8 comparisons" in output
+    table = mid("report", tmp_path / "a", tmp_path / "b", "--format", "markdown")[0]
+    assert table.count("| network") == 1
+
+def test_classes_and_recipes_are_one_json_document(tmp_path):
+    make_run(tmp_path / "a")
+    found = json.loads(mid("report", tmp_path / "a", "--format", "json", "--per-class", "20RC")[0])
+    assert len(found["recipes"]) == 5 and found["classes"][0]["images"] == 8
+    for format in ("csv", "jsonl", "timm"):
+        output, told = mid("report", tmp_path / "a", "--format", format, "--per-class", "20RC", status=2)
+        assert output == "" and "two tables in one document" in told
+    found = mid("report", tmp_path / "a", "--format", "json", "--per-class", "20RC", "--out", tmp_path / "a.csv")[0]
+    assert json.loads(found)[0]["images"] == 8 and len(pd.read_csv(tmp_path / "a.csv")) == 5
+
+def test_latex_pastes_as_it_is(tmp_path):
+    make_run(tmp_path / "a", network="timm/test_resnet.r160_in1k", data="my_50%_data & more", recipes="CC,20RC,5FC")
+    output, _ = mid("report", tmp_path / "a", "--format", "latex", "--per-class", "20RC")
+    inside = "\n".join(line for line in output.splitlines() if not line.startswith("%"))
+    bare = [r"(?<!\\)_", r"(?<!\\)%", r"(?<!\\)#"]
+    assert not any(re.search(one, inside) for one in bare) and inside.count(r"\begin{tabular}") == 2
+    assert inside.lstrip().startswith(r"\begin{tabular}")
+
+def test_top_5_of_five_classes_is_not_reported(tmp_path):
+    make_run(tmp_path / "a", rows=make_rows("table_2", classes=4))
+    line = json.loads(mid("report", tmp_path / "a", "--format", "json")[0])[0]
+    assert line["top5"] is None and "100.0" not in mid("report", tmp_path / "a")[0]
+    make_run(tmp_path / "b", rows=make_rows("table_2", classes=4).assign(prediction=7))
+    assert json.loads(mid("report", tmp_path / "b", "--format", "json")[0])[0]["top5"] == 100
+
+def test_failed_images_appear_in_machine_formats(tmp_path):
+    make_run(tmp_path / "a", failed=[("broken.jpg", "not an image")])
+    for format in ("json", "timm"):
+        output, told = mid("report", tmp_path / "a", "--format", format)
+        table = pd.read_json(io.StringIO(output)) if format == "json" else pd.read_csv(io.StringIO(output))
+        assert (table["failed"] == 1).all() and "1 of 9 images could not be evaluated" in told
+
+def test_of_equal_probabilities_the_first_class_is_named():
+    found = _best([("a.png", torch.tensor([0.1, 0.3, 0.3, 0.3]))], list("abcd"), 3)
+    assert found["class"].tolist() == [1, 2, 3]
+    many = torch.full((1000,), 1e-3)
+    assert _best([("a.png", many)], [str(number) for number in range(1000)], 5)["class"].tolist() == list(range(5))
+
+def test_predictions_name_an_image_once_and_failures_in_machine_formats(capsys):
+    table = _best([("a.png", torch.tensor([0.6, 0.4])), ("b.png", torch.tensor([0.2, 0.8]))], ["cat", "dog"], 2)
+    _print_predictions(table)
+    assert capsys.readouterr().out.count("a.png") == 1
+    both = _with_failures(table, [("c.png", "no such file")])
+    line = json.loads(both.to_json(orient="records"))[-1]
+    assert line == {"image": "c.png", "place": None, "class": None, "name": None, "probability": None,
+                    "reason": "no such file"}
+    assert list(_with_failures(table, [])) == ["image", "place", "class", "name", "probability"]
+
+def test_whose_preprocessing_is_used_is_said(caplog):
+    caplog.set_level("INFO")
+    same = replace(SMALL, crop_size=64)
+    classifier = SimpleNamespace(name="net", preprocessing=same, stated_by="timm's configuration")
+    tell_preprocessing(classifier)
+    assert "resize 64, crop 64, bilinear, mean 0.5,0.5,0.5, std 0.5,0.5,0.5 (by timm's configuration)" in caplog.text
+    assert "random crops have no room" in caplog.text

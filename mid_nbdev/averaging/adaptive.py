@@ -27,6 +27,7 @@ class Stopped(NamedTuple):
     "What a policy gives."
     probabilities: torch.Tensor # averaged, (images, classes)
     crops: torch.Tensor # how many crops each image got, (images,)
+    first: torch.Tensor # of the first crop alone, the center, (images, classes)
 
 def stop_early(
     scores: torch.Tensor, # softmax scores of each image's crops in the order of drawing, (images, crops, classes)
@@ -38,7 +39,7 @@ def stop_early(
     enough = policy.sure(means, counts)
     enough[:, -1] = True
     stopped = enough.int().argmax(1)
-    return Stopped(means[torch.arange(len(means)), stopped], stopped + 1)
+    return Stopped(means[torch.arange(len(means)), stopped], stopped + 1, means[:, 0])
 
 # %% ../../nbs/averaging/01_adaptive.ipynb #b15ec701
 def bisect_between(
@@ -82,6 +83,7 @@ class _Undecided:
     boxes: np.ndarray # (n, 3), in the order of drawing
     total: torch.Tensor # sum of the scores so far, (classes,)
     crops: int = 0 # how many they are
+    first: torch.Tensor | None = None # scores of the first crop
 
 def _decide(
     group: list[_Undecided], # images, a crop each
@@ -90,7 +92,9 @@ def _decide(
 ) -> list[bool]: # is each decided?
     "Add a crop's scores to each image; one transfer from the device for all."
     totals = torch.stack([image.total for image in group]) + scores
-    for image, total in zip(group, totals): image.total, image.crops = total, image.crops + 1
+    for image, total in zip(group, totals):
+        if not image.crops: image.first = total
+        image.total, image.crops = total, image.crops + 1
     counts = torch.tensor([image.crops for image in group], device=scores.device)
     enough = policy.sure(totals / counts[:, None], counts).tolist()
     return [done or image.crops == len(image.boxes) for done, image in zip(enough, group)]
@@ -130,6 +134,9 @@ def average_until_sure(
                 if done: decided[one.number] = replace(one, image=one.image[:0])
                 else: waiting.append(one)
     ordered = [decided[number] for number in range(len(decided))]
-    if not ordered: return Stopped(torch.empty(0, classifier.num_classes), torch.empty(0, dtype=torch.int64))
+    if not ordered:
+        none = torch.empty(0, classifier.num_classes)
+        return Stopped(none, torch.empty(0, dtype=torch.int64), none)
     counts = torch.tensor([one.crops for one in ordered])
-    return Stopped(torch.stack([one.total / one.crops for one in ordered]), counts)
+    first = [one.first for one in ordered if one.first is not None]
+    return Stopped(torch.stack([one.total / one.crops for one in ordered]), counts, torch.stack(first))

@@ -195,7 +195,9 @@ def average_images(
     if plan.policy:
         stopped = average_until_sure(engine, classifier, images, plan.policy)
         refuse_nan(stopped.probabilities, classifier)
-        return Averaged(stopped.probabilities[:, None], stopped.crops[:, None], None)
+        ones, center = torch.ones_like(stopped.crops), [recipe is not plan.policy for recipe in plan.recipes]
+        chosen = torch.stack([stopped.first if first else stopped.probabilities for first in center], 1)
+        return Averaged(chosen, torch.stack([ones if first else stopped.crops for first in center], 1), None)
     features, logits = forward_crops(engine, classifier, images, bool(plan.rows("feature")))
     with torch.autocast(classifier.device.type, enabled=False):
         averaged = average(plan, features, logits, classifier.head)

@@ -20,6 +20,7 @@ from mid_nbdev.cli.options import (
     PreprocessingOptions,
     VerifyNetworkOptions,
     VerifyOptions,
+    tell_preprocessing,
 )
 from .report import show_runs
 from ..errors import InputError
@@ -101,12 +102,10 @@ def _tell_plan(
     plan, # recipes
 ) -> None:
     "Say what is going to be computed."
-    expected, images, recipes, crops = classifier.preprocessing, len(source), len(plan.recipes), len(plan.crops)
-    policy, most = (f"{plan.policy}, ", "at most ") if plan.policy else ("", "")
-    say(f"{classifier.name}: resize {expected.resize_to}, crop {expected.crop_size}, {expected.interpolation}\n"
-        f"{images} images, {policy}{recipes} recipes, {most}{crops} crops an image: {images * crops:,} forwards")
-    if expected.crop_size > expected.resize_to:
-        say("note: the crop is larger than the resized image's shorter side; images are padded with black")
+    images, crops, many = len(source), len(plan.crops), f"{len(plan.recipes)} recipe{'s'[:len(plan.recipes) > 1]}"
+    what, most = (f"CC and {plan.policy}", "at most ") if plan.policy else (many, "")
+    tell_preprocessing(classifier)
+    say(f"{images} images, {what}, {most}{crops} crops an image: {most}{images * crops:,} forwards")
 
 # %% ../../nbs/cli/02_evaluate.ipynb #evafold1
 def _run_folder(
@@ -114,8 +113,9 @@ def _run_folder(
     source, # labelled images
 ) -> Path: # as runs/efficientnet_lite0-photos
     "Where a run goes if no folder is given."
-    data = source.title or source.root.resolve().name
-    return Path("runs") / re.sub(r"[^\w.,=-]+", "-", f"{classifier.name}-{data}")
+    from mid_nbdev.evaluation.runs import data_name
+
+    return Path("runs") / re.sub(r"[^\w.=-]+", "-", f"{classifier.name}-{data_name(source)}")
 
 # %% ../../nbs/cli/02_evaluate.ipynb #cc6952b7
 @command
@@ -161,9 +161,11 @@ def evaluate_command(
     if fitted:
         policy = fit_to_source(classifier, source, budget, agreement, device=compute.device, engine=compute.engine)
         plan = make_plan(policy)
+    if plan.policy: plan = make_plan(("CC", plan.policy)) # its first crop is the center: the baseline costs nothing
     folder = out or _run_folder(classifier, source)
     _tell_plan(classifier, source, plan)
     origin = make_origin(name, data, labels, network.checkpoint, classes)
+    if fitted: origin["fitted"] = f"--budget {budget:g}" if budget is not None else f"--agreement {agreement:g}"
     run = evaluate_run(classifier, source, plan, folder, seed=seed, keep_crops=keep == "crops", process=process,
                        origin=origin, **compute.given())
     if process.number: return

@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from .app import command, say
-from .options import NetworkOptions, PreprocessingOptions
+from .options import NetworkOptions, PreprocessingOptions, tell_preprocessing
 from ..errors import InputError
 
 # %% ../../nbs/cli/05_export.ipynb #f374afc0
@@ -61,6 +61,7 @@ def export_command(
     from mid_nbdev.networks.models import load_classifier
 
     wrapper = MID(load_classifier(name, network.checkpoint, **given), recipe, seed)
+    tell_preprocessing(wrapper.classifier)
     classes, title = wrapper.classifier.num_classes, wrapper.classifier.name
     names = network.names(classes) or names_of_classes(None, classes)
     export_graph(wrapper, out, names, key=key, given_boxes=given_boxes, resized=resized)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Options', 'NetworkOptions', 'VerifyNetworkOptions', 'LabelledNetworkOptions', 'PreprocessingOptions',
-           'ComputeOptions', 'PredictOptions', 'VerifyOptions', 'LimitOptions']
+           'ComputeOptions', 'PredictOptions', 'VerifyOptions', 'LimitOptions', 'tell_preprocessing']
 
 # %% ../../nbs/cli/01_options.ipynb #opt2imp
 import math
@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .app import say
 from ..errors import InputError
 
 # %% ../../nbs/cli/01_options.ipynb #opt3grp
@@ -139,3 +140,19 @@ class LimitOptions(Options):
 
         given = {"pixels": self.max_pixels, "file_size": self.max_bytes}
         return Limits(**{name: value for name, value in given.items() if value is not None})
+
+# %% ../../nbs/cli/01_options.ipynb #optBtell
+def tell_preprocessing(
+    classifier, # network
+) -> None:
+    "Say what is done to an image, and who says so."
+    expected = classifier.preprocessing
+    mean, std = (",".join(f"{number:g}" for number in three) for three in (expected.mean, expected.std))
+    stated = getattr(classifier, "stated_by", "") or "its library"
+    say(f"{classifier.name}: resize {expected.resize_to}, crop {expected.crop_size}, {expected.interpolation}, "
+        f"mean {mean}, std {std} (by {stated})")
+    if expected.crop_size > expected.resize_to:
+        say("note: the crop is larger than the resized image's shorter side; images are padded with black")
+    elif expected.crop_size == expected.resize_to:
+        say("note: the crop is as large as the resized image's shorter side: along it random crops have no room, "
+            "and in a square image all are the same")

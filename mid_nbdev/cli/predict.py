@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 
 from .app import command, print_table, say
-from .options import LimitOptions, NetworkOptions, PredictOptions, PreprocessingOptions
+from .options import LimitOptions, NetworkOptions, PredictOptions, PreprocessingOptions, tell_preprocessing
 from ..errors import InputError
 
 # %% ../../nbs/cli/04_predict.ipynb #053327ea
@@ -48,12 +48,37 @@ def _engine(
     return TorchEngine(classifier.to(device), compute.dtype, min(size or 32, crops))
 
 # %% ../../nbs/cli/04_predict.ipynb #ef16a567
+def _read_turned(source, resize_to: int, interpolation: str):
+    "Images as their EXIF data say that they are to be seen."
+    from mid_nbdev.data.images import decode, failure_reason
+
+    for number in range(len(source)):
+        try: yield number, decode(source.file(number), resize_to, interpolation, source.limits, exif=True), ""
+        except Exception as error: yield number, None, failure_reason(error)
+
+def _tell_turned(
+    files: list[str], # image files
+) -> None:
+    "Say which photographs carry an EXIF orientation that is not applied."
+    from mid_nbdev.data.files import printable
+    from mid_nbdev.data.images import exif_orientation
+
+    turned = []
+    for path in files:
+        try:
+            if exif_orientation(path) != 1: turned.append(printable(path))
+        except Exception: continue # it will be named as failed when it is read
+    if not turned: return
+    say(f"note: {len(turned)} of {len(files)} images carry an EXIF orientation (first: {turned[0]}), which is not "
+        "applied, as in torchvision and timm; --exif turns them")
+
 def _predict_files(
     files: list[str], # image files
     classifier, # network
     plan, # of one recipe
     compute: PredictOptions, # engine, precision and device
     limits, # how large a file may be
+    exif: bool, # turn photographs as their EXIF data say?
 ) -> tuple[list, list]: # answers (file, probabilities) and failures (file, reason)
     "Predictions of image files."
     import numpy as np
@@ -62,20 +87,21 @@ def _predict_files(
 
     from mid_nbdev.averaging.wrapper import average_images
     from mid_nbdev.data.files import printable
-    from mid_nbdev.data.images import ImageSource, read_images
+    from mid_nbdev.data.images import ImageSource, crop_key, read_images
     from mid_nbdev.networks.engines import usable_cores
 
     expected, answers, failed = classifier.preprocessing, [], []
     engine = _engine(classifier, compute, len(plan.crops), len(files))
     source = ImageSource(Path(), tuple(files), np.zeros(len(files), dtype=np.int64), limits=limits)
     threads = min(16, usable_cores()) if compute.workers is None else compute.workers
-    images = read_images(source, range(len(files)), expected.resize_to, expected.interpolation, threads)
+    how = (expected.resize_to, expected.interpolation)
+    images = _read_turned(source, *how) if exif else read_images(source, range(len(files)), *how, threads)
     for number, image, reason in tqdm(images, total=len(files), unit="image", disable=len(files) < 5):
         path = files[number]
         if image is None:
             failed.append((printable(path), reason))
             continue
-        boxes = plan.boxes(image.shape[0], image.shape[1], expected.crop_size, Path(path).name)
+        boxes = plan.boxes(image.shape[0], image.shape[1], expected.crop_size, crop_key(path))
         placed = [(image.to(classifier.device), boxes)]
         with torch.no_grad(): averaged = average_images(engine, classifier, placed, plan)
         answers.append((printable(path), averaged.probabilities[0, 0].cpu()))
@@ -104,19 +130,35 @@ def _best(
 
     lines = []
     for path, probabilities in answers:
-        found = zip(*probabilities.topk(min(top, len(names))))
-        for place, (value, best) in enumerate(found, start=1):
-            lines.append((path, place, int(best), names[int(best)], float(value)))
+        values, order = probabilities.sort(descending=True, stable=True) # of equals the first class, as in a run
+        for place, (value, best) in enumerate(zip(values[:top], order[:top].tolist()), start=1):
+            lines.append((path, place, best, names[best], float(value)))
     return pd.DataFrame(lines, columns=["image", "place", "class", "name", "probability"])
+
+def _with_failures(
+    table, # data frame of predictions
+    failed: list, # failures (file, reason)
+): # data frame with the column reason, if any image failed
+    "Predictions for machines: a line for each image that failed, with its reason."
+    import pandas as pd
+
+    if not failed: return table
+    lost = pd.DataFrame(failed, columns=["image", "reason"])
+    joined = pd.concat([table, lost], ignore_index=True)
+    return joined.astype({"place": "Int64", "class": "Int64"})
 
 def _print_predictions(
     table, # data frame of predictions
 ) -> None:
     "Print predictions, with probabilities in percent."
     percent = [f"{100 * value:.1f}" for value in table["probability"]]
-    print_table(table.assign(**{"probability %": percent}).drop(columns=["place", "probability"]).astype(str))
+    once = table["image"].mask(table["image"].duplicated(), "")
+    shown = table.assign(**{"image": once, "probability %": percent})
+    print_table(shown.drop(columns=["place", "probability"]).astype(str))
 
 # %% ../../nbs/cli/04_predict.ipynb #prdcmd1
+_FORMATS = {"table": "", "csv": ".csv", "json": ".json", "jsonl": ".jsonl"} # of predictions that are printed
+
 @command
 def predict_command(
     images: list[str], # image files, folders or globs; with --engine ray one folder of images, .parquet or .tar shards
@@ -125,6 +167,7 @@ def predict_command(
     network: NetworkOptions, # its weights and classes
     recipe: str = "20RC", # which crops are averaged, at which level
     top: int = 5, # how many classes to print or to keep
+    format: str = "table", # on standard output: table, csv, json or jsonl
     compute: PredictOptions, # engine, precision and device
     out: str | None = None, # .csv, .json, .jsonl or .parquet file; with --engine ray a folder, new or to be resumed
     preprocessing: PreprocessingOptions, # instead of the library's
@@ -132,9 +175,11 @@ def predict_command(
 ) -> None:
     "Classify image files by the average of their crops, or a corpus of them with Ray."
     if top < 1: raise InputError(f"--top {top}: expected 1 or more")
+    if format not in _FORMATS: raise InputError(f"--format {format!r}: expected {', '.join(_FORMATS)}")
     name, given = network.network(model), preprocessing.given()
     if compute.engine.partition(":")[0] == "ray":
         _refuse_for_corpus(images, out, network, compute, preprocessing)
+        if format != "table": raise InputError("--format is not for --engine ray")
         return _predict_corpus(images[0], out, name, recipe, top, network.checkpoint, compute.engine, files.limits())
     from mid_nbdev.analysis.results import table_bytes
     from mid_nbdev.crops.recipes import Plan, parse_recipe
@@ -147,10 +192,12 @@ def predict_command(
     classifier, plan = load_classifier(name, network.checkpoint, **given), Plan((parse_recipe(recipe),))
     if plan.recipes[0].level == "feature": classifier.require_features()
     names = network.names(classifier.num_classes) or names_of_classes(None, classifier.num_classes)
-    answers, failed = _predict_files(found, classifier, plan, compute, files.limits())
+    tell_preprocessing(classifier)
+    answers, failed = _predict_files(found, classifier, plan, compute, files.limits(), False)
     table = _best(answers, names, top)
-    if out is not None: write_whole(Path(out), table_bytes(table, Path(out).suffix.lower()))
-    elif answers: _print_predictions(table)
+    if out is not None: write_whole(Path(out), table_bytes(_with_failures(table, failed), Path(out).suffix.lower()))
+    if format != "table": typer.echo(table_bytes(_with_failures(table, failed), _FORMATS[format]).decode().rstrip())
+    elif out is None and answers: _print_predictions(table)
     for path, reason in failed: say(f"{path}: {reason}")
     if failed: raise typer.Exit(1)
 

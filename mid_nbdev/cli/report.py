@@ -41,46 +41,92 @@ def _statistics(
                    f"{known['dtype']}{gains}\n")
 
 # %% ../../nbs/cli/03_report.ipynb #7e859f91
+def _fitted(
+    run, # run
+) -> list[str]: # a line, or none
+    "What is to be said of a policy's margin."
+    from mid_nbdev.evaluation.verify import read_origin
+
+    if not (fitted := read_origin(run.folder).get("fitted")): return []
+    policy = run.manifest["recipes"][-1]
+    return [f"The margin of {policy} was fitted ({fitted}) on up to 200 of these same images, without their labels."]
+
+def _print_runs(
+    runs: list, # runs
+    found: list, # table and title of each
+    format: str, # "table", "markdown" or "latex"
+) -> None:
+    "Print runs as one table for people, what it compares under it."
+    import pandas as pd
+
+    from mid_nbdev.analysis.results import table_bytes
+    from mid_nbdev.analysis.stats import add_holm, readable, remarks
+
+    comment = "% " if format == "latex" else ""
+    for _, title in found: typer.echo(comment + title)
+    joined = add_holm(pd.concat([table for table, _ in found], ignore_index=True))
+    shown = readable(joined)
+    if len(runs) > 1: shown.insert(0, "network", [run.manifest["network"] for run, (table, _) in zip(runs, found)
+                                                  for _ in range(len(table))])
+    if format == "latex": typer.echo(table_bytes(shown, ".tex").decode())
+    else: print_table(shown, markdown=format == "markdown")
+    lines = remarks(joined)
+    for run in runs: lines += _fitted(run)
+    if lines: typer.echo("\n".join(comment + line for line in lines) + "\n")
+
 def show_runs(
     runs: list, # runs
     baseline: str | None = None, # recipe to compare with; CC where there is one if not given
     format: str = "table", # one of `REPORT_FORMATS`
     out: Path | None = None, # file for the table; printed if not given
+    classes=None, # table of accuracies class by class, to be printed in the same document
 ) -> None:
-    "Print or write the statistics of runs."
+    "Print or write the statistics of runs as one table."
+    import json
+
     import pandas as pd
 
     from mid_nbdev.analysis.results import table_bytes, timm_results
     from mid_nbdev.analysis.stats import readable
     from mid_nbdev.data.files import write_whole
 
+    found = [_statistics(run, _baseline(run, baseline)) for run in runs]
+    if not out and format in ("table", "markdown", "latex"): return _print_runs(runs, found, format)
     tables, ending = [], out.suffix.lower() if out else REPORT_FORMATS[format]
-    for run in runs:
-        table, title = _statistics(run, _baseline(run, baseline))
-        if format in ("table", "markdown", "latex") and not out:
-            typer.echo(title)
-            if format == "latex": typer.echo(table_bytes(readable(table), ".tex").decode())
-            else: print_table(readable(table), markdown=format == "markdown")
-        shown = readable(table) if ending in (".md", ".tex") else table.assign(run=str(run.folder))
-        if format == "timm": shown = timm_results(run)
-        else: shown = shown.assign(network=run.manifest["network"], data=run.manifest["data"]["name"])
-        tables.append(shown)
-    joined = pd.concat(tables, ignore_index=True)
-    if out: write_whole(out, table_bytes(joined, ending))
-    elif format in ("csv", "json", "jsonl", "timm"): typer.echo(table_bytes(joined, ending).decode().rstrip())
+    for run, (table, _) in zip(runs, found):
+        known = {"network": run.manifest["network"], "data": run.manifest["data"]["name"]}
+        counted = table.assign(failed=len(run.failed()), run=str(run.folder), **known)
+        if format == "timm": tables.append(timm_results(run).assign(failed=len(run.failed())))
+        else: tables.append(readable(table).assign(**known) if ending in (".md", ".tex") else counted)
+    content = table_bytes(pd.concat(tables, ignore_index=True), ending)
+    if out: write_whole(out, content)
+    elif classes is None: typer.echo(content.decode().rstrip())
+    else: typer.echo(json.dumps({"recipes": json.loads(content), "classes": json.loads(table_bytes(classes, ".json"))},
+                                indent=1))
 
 # %% ../../nbs/cli/03_report.ipynb #6290f643
-def _show_classes(
+def _classes(
     run, # run
     baseline: str, # recipe to compare with
     recipe: str, # recipe of the table
-) -> None:
-    "Print accuracies class by class."
-    from mid_nbdev.analysis.results import CLASS_HEADINGS, kept_class_names, per_class
+): # data frame
+    "Accuracies class by class."
+    from mid_nbdev.analysis.results import kept_class_names, per_class
     from mid_nbdev.crops.recipes import parse_recipe
 
-    table = per_class(run.rows(), baseline, str(parse_recipe(recipe)), kept_class_names(run))
-    print_table(table.round(1).rename(columns=CLASS_HEADINGS).astype(str))
+    return per_class(run.rows(), baseline, str(parse_recipe(recipe)), kept_class_names(run))
+
+def _print_classes(
+    classes, # from `_classes`
+    format: str, # one of `REPORT_FORMATS`
+) -> None:
+    "Print accuracies class by class, as the report is printed."
+    from mid_nbdev.analysis.results import CLASS_HEADINGS, table_bytes
+
+    readable = classes.round(1).rename(columns=CLASS_HEADINGS).astype(str)
+    if format in ("csv", "json", "jsonl"): typer.echo(table_bytes(classes, REPORT_FORMATS[format]).decode().rstrip())
+    elif format == "latex": typer.echo(table_bytes(readable, ".tex").decode())
+    else: print_table(readable, markdown=format == "markdown")
 
 def _write_changed(
     run, # run
@@ -143,6 +189,11 @@ def report_command(
     compared, recipes = str(parse_recipe(baseline or "CC")), opened[0].manifest["recipes"]
     if per_class and str(parse_recipe(per_class)) not in recipes:
         raise InputError(f"--per-class {per_class!r} is not in this run; it has {', '.join(recipes)}")
-    show_runs(opened, baseline, format, out)
-    if per_class: _show_classes(opened[0], compared, per_class)
+    if per_class and not out and format in ("csv", "jsonl", "timm"):
+        raise InputError(f"--per-class with --format {format} would be two tables in one document; take --format json, "
+                         "which holds both, or write the recipes to a file with --out")
+    if per_class and len(opened) > 1: say(f"note: --per-class is of the first run alone, {opened[0].folder}")
+    classes = _classes(opened[0], compared, per_class) if per_class else None
+    show_runs(opened, baseline, format, out, classes)
+    if classes is not None and (out or format != "json"): _print_classes(classes, format)
     if changed: _write_changed(opened[0], compared, changed)

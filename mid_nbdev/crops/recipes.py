@@ -193,11 +193,12 @@ def _each_place_once(
 # %% ../../nbs/crops/02_recipes.ipynb #304d03a3
 @dataclass(frozen=True)
 class Plan:
-    "Many recipes over one image, or one policy: the union of their crops, each forwarded once, and their weights."
+    "Many recipes over one image, or a policy and its first crop: their crops, each forwarded once, and their weights."
     recipes: tuple[AnyRecipe, ...] # each once, in the order of the weights' rows
 
     def __post_init__(self):
-        if len(self.recipes) > 1: self.require_fixed("evaluate it by itself, in a run of its own")
+        others = [recipe for recipe in self.recipes if recipe is not self.policy and str(recipe) != "CC"]
+        if others: self.require_fixed("evaluate it by itself or beside CC, its first crop, in a run of its own")
 
     @cached_property
     def policy(self) -> Policy | None:
