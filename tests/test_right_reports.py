@@ -20,10 +20,11 @@ from mid_nbdev.cli.evaluate import _run_folder
 from mid_nbdev.cli.options import tell_preprocessing
 from mid_nbdev.cli.predict import _best, _print_predictions, _with_failures
 from mid_nbdev.crops.recipes import parse_recipes
+from mid_nbdev.data.files import folder_name
 from mid_nbdev.data.images import ImageSource, demo_source
 from mid_nbdev.errors import InputError
 from mid_nbdev.evaluation.evaluate import Part, evaluate
-from mid_nbdev.evaluation.runs import Run, data_name, part_bytes
+from mid_nbdev.evaluation.runs import Run, part_bytes
 from mid_nbdev.networks.classifier import Classifier, Preprocessing
 from mid_nbdev.paper.tables import _table_run, find_runs, measured_reports, table_text
 
@@ -156,7 +157,7 @@ def test_auto_computes_the_center_crop_with_its_first_crop():
     ("pets/val/images", "pets/val/images"), ("cars/test", "cars/test"), ("photos", "photos"), ("a/b/birds", "birds"),
     ("x/Images", "x/Images")])
 def test_data_is_called_by_a_folder_that_says_something(folder, name):
-    assert data_name(ImageSource(Path("/some") / folder, (), np.zeros(0, np.int64))) == name
+    assert folder_name(Path("/some") / folder) == name
 
 def test_a_run_folder_has_no_comma():
     source = ImageSource(Path("/some/cars/test"), (), np.zeros(0, np.int64))

@@ -113,9 +113,10 @@ def _run_folder(
     source, # labelled images
 ) -> Path: # as runs/efficientnet_lite0-photos
     "Where a run goes if no folder is given."
-    from mid_nbdev.evaluation.runs import data_name
+    from mid_nbdev.data.files import folder_name
 
-    return Path("runs") / re.sub(r"[^\w.=-]+", "-", f"{classifier.name}-{data_name(source)}")
+    data = source.title or folder_name(source.root)
+    return Path("runs") / re.sub(r"[^\w.=-]+", "-", f"{classifier.name}-{data}")
 
 # %% ../../nbs/cli/02_evaluate.ipynb #cc6952b7
 @command

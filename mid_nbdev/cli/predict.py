@@ -72,6 +72,7 @@ def _tell_turned(
     say(f"note: {len(turned)} of {len(files)} images carry an EXIF orientation (first: {turned[0]}), which is not "
         "applied, as in torchvision and timm; --exif turns them")
 
+# %% ../../nbs/cli/04_predict.ipynb #prdfile1
 def _predict_files(
     files: list[str], # image files
     classifier, # network

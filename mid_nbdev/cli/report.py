@@ -74,6 +74,7 @@ def _print_runs(
     for run in runs: lines += _fitted(run)
     if lines: typer.echo("\n".join(comment + line for line in lines) + "\n")
 
+# %% ../../nbs/cli/03_report.ipynb #repBshow
 def show_runs(
     runs: list, # runs
     baseline: str | None = None, # recipe to compare with; CC where there is one if not given

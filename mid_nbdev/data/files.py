@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IMAGE_FORMATS', 'decoding', 'Limits', 'file_size', 'require_file', 'readable_formats', 'open_parquet',
            'is_junk', 'find_files', 'image_endings', 'is_image', 'image_files', 'printable', 'owner', 'write_whole',
-           'package_folder']
+           'package_folder', 'folder_name']
 
 # %% ../../nbs/data/00_files.ipynb #920d0f36
 import os
@@ -211,3 +211,16 @@ def package_folder(
     if spec is None or not spec.submodule_search_locations:
         raise InputError(f"the package {module} is not installed; run: pip install {install}")
     return Path(spec.submodule_search_locations[0])
+
+# %% ../../nbs/data/00_files.ipynb #filName1
+_COMMON = {"data", "dataset", "image", "images", "img", "imgs", "jpegimages", "test", "train", "training", "val",
+           "valid", "validation"} # folders whose name says nothing of what is in them
+
+def folder_name(
+    folder: Path, # any folder
+) -> str: # its name, as "photos"; with the folders above it, as "pets/images", where it says too little
+    "What to call the contents of a folder."
+    folder = folder.resolve()
+    parts = [part for part in folder.parts if part != folder.anchor]
+    telling = next((place for place, part in enumerate(reversed(parts), 1) if part.lower() not in _COMMON), len(parts))
+    return "/".join(parts[-telling:])
