@@ -156,7 +156,7 @@ def evaluate_command(
     classifier = load_classifier(name, network.checkpoint, **given)
     if classes is not None: classifier = restrict(classifier, read_classes(classes, classifier.num_classes))
     names = network.names(classifier.num_classes)
-    source = replace(find_source(data, labels, classifier.num_classes, names), limits=limits)
+    source = replace(find_source(data, labels, classifier.num_classes, names, network.class_order), limits=limits)
     if classes is not None: _refuse_outside(source, classes, classifier.num_classes)
     _tell_unlabelled(source, data, labels)
     if fitted:

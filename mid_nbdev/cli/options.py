@@ -61,6 +61,7 @@ class VerifyNetworkOptions(NetworkOptions):
 class LabelledNetworkOptions(NetworkOptions):
     "The weights and the classes of a network for labelled images."
     class_names: Path | None = None # class names, one per line, or a folder of class folders; labels may be such names
+    class_order: str | None = None # number or text: how class folders called by numbers are read where it matters
 
 # %% ../../nbs/cli/01_options.ipynb #opt7pre
 def _three_numbers(

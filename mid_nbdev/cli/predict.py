@@ -168,6 +168,7 @@ def predict_command(
     network: NetworkOptions, # its weights and classes
     recipe: str = "20RC", # which crops are averaged, at which level
     top: int = 5, # how many classes to print or to keep
+    exif: bool = False, # turn photographs as their EXIF data say? (torchvision, timm and mid evaluate do not)
     format: str = "table", # on standard output: table, csv, json or jsonl
     compute: PredictOptions, # engine, precision and device
     out: str | None = None, # .csv, .json, .jsonl or .parquet file; with --engine ray a folder, new or to be resumed
@@ -180,7 +181,7 @@ def predict_command(
     name, given = network.network(model), preprocessing.given()
     if compute.engine.partition(":")[0] == "ray":
         _refuse_for_corpus(images, out, network, compute, preprocessing)
-        if format != "table": raise InputError("--format is not for --engine ray")
+        if exif or format != "table": raise InputError("--exif and --format are not for --engine ray")
         return _predict_corpus(images[0], out, name, recipe, top, network.checkpoint, compute.engine, files.limits())
     from mid_nbdev.analysis.results import table_bytes
     from mid_nbdev.crops.recipes import Plan, parse_recipe
@@ -194,7 +195,8 @@ def predict_command(
     if plan.recipes[0].level == "feature": classifier.require_features()
     names = network.names(classifier.num_classes) or names_of_classes(None, classifier.num_classes)
     tell_preprocessing(classifier)
-    answers, failed = _predict_files(found, classifier, plan, compute, files.limits(), False)
+    if not exif: _tell_turned(found)
+    answers, failed = _predict_files(found, classifier, plan, compute, files.limits(), exif)
     table = _best(answers, names, top)
     if out is not None: write_whole(Path(out), table_bytes(_with_failures(table, failed), Path(out).suffix.lower()))
     if format != "table": typer.echo(table_bytes(_with_failures(table, failed), _FORMATS[format]).decode().rstrip())
