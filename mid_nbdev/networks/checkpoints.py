@@ -75,7 +75,7 @@ def _entries(
     tensors = {str(key): value for key, value in held.items() if isinstance(value, torch.Tensor)}
     tensors = {key: tensor for key, tensor in tensors.items() if key != "n_averaged"}
     if tensors and (name or any(tensor.ndim for tensor in tensors.values())): return {name: tensors}
-    found = {}
+    found: dict[str, dict[str, torch.Tensor]] = {}
     for key, value in held.items():
         if name.count(".") < 2 and not _OTHERS.search(str(key)):
             found |= _entries(value, f"{name}.{key}".strip("."))

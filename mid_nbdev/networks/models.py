@@ -228,6 +228,7 @@ def load_classifier(
 # %% ../../nbs/networks/01_models.ipynb #2de96032
 class _Struck(nn.Module):
     "Logits of some classes alone; the others can no longer win."
+    outside: torch.Tensor # which classes are struck out, (num_classes,)
 
     def __init__(self, module: nn.Module, classes: tuple[int, ...], num_classes: int):
         super().__init__()

@@ -61,7 +61,7 @@ def refuse_layers(network: nn.Module) -> None:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             raise InputError(f"{name} has no running statistics (track_running_stats=False), so that an image's answer "
                              "would depend on the others in its batch: expected batch normalisation with statistics")
-        if isinstance(module, nn.modules.lazy.LazyModuleMixin) and module.has_uninitialized_params():
+        if any(isinstance(weight, nn.UninitializedParameter) for weight in module.parameters(recurse=False)):
             raise InputError(f"{name} has no weights yet: run the network once, then load them")
 
 # %% ../../nbs/networks/06_outputs.ipynb #o0000008
