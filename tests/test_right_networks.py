@@ -198,8 +198,9 @@ def test_equal_weights_and_another_attribute_are_another_network(hub):
     other.transform_input = True
     assert cache_key(Classifier(network, SMALL)) != cache_key(Classifier(other, SMALL))
     for one in (network, other):
-        torch.testing.assert_close(asked(make_engine(Classifier(one, SMALL), "openvino", batch_size=2)), truth(one),
-                                   rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            asked(make_engine(Classifier(one, SMALL), "openvino", batch_size=2)), truth(one), rtol=1e-3, atol=1e-4
+        )
 
 
 def test_a_cached_graph_that_disagrees_is_converted_anew(hub, monkeypatch, caplog):
@@ -251,8 +252,14 @@ def test_logits_in_a_tuple_dictionary_or_object(way):
     plain.load_state_dict(network.state_dict())
     classifier = Classifier(network, SMALL)
     assert not classifier.split_error
+<<<<<<< HEAD
     expected = MID(Classifier(plain, SMALL), "3RC@feature")(IMAGES)
     torch.testing.assert_close(MID(classifier, "3RC@feature")(IMAGES), expected)
+=======
+    torch.testing.assert_close(
+        MID(classifier, "3RC@feature")(IMAGES), MID(Classifier(plain, SMALL), "3RC@feature")(IMAGES)
+    )
+>>>>>>> 7dc883b (Scripted and quantised networks are not refused; the clock of a measurement starts with its first batch; examples of the classifier run without the long cell)
 
 
 def test_the_log_says_which_value_is_taken(caplog):
@@ -268,15 +275,29 @@ REFUSED = {
     "one class": (lambda: Small(1), "expected 2 classes or more"),
     "no classes": (lambda: timm.create_model("test_resnet", num_classes=0), "features, not logits"),
     "no pooling": (lambda: timm.create_model("test_resnet", num_classes=0, global_pool=""), r"\(1, 96, 1, 1\)"),
+<<<<<<< HEAD
     "no head": (lambda: [n := torchvision.models.resnet18(), setattr(n, "fc", nn.Identity())][0],
                 "features, not logits"),
+=======
+    "no head": (
+        lambda: [n := torchvision.models.resnet18(), setattr(n, "fc", nn.Identity())][0],
+        "features, not logits",
+    ),
+>>>>>>> 7dc883b (Scripted and quantised networks are not refused; the clock of a measurement starts with its first batch; examples of the classifier run without the long cell)
     "tokens": (lambda: Returns(lambda x: x[:, None]), r"gives \(1, 1, 5\) for one crop"),
     "classes as numbers": (lambda: Returns(lambda x: x.argmax(-1)), "for one crop"),
     "not a number": (lambda: Returns(lambda x: x * float("nan")), "not finite"),
     "two entries": (lambda: Returns(lambda x: {"a": x, "b": x}), "a dictionary of a, b"),
     "nothing": (lambda: Returns(lambda x: None), "returns NoneType"),
+<<<<<<< HEAD
     "no statistics": (lambda: nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), Small()),
                       "running statistics"),
+=======
+    "no statistics": (
+        lambda: nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), Small()),
+        "running statistics",
+    ),
+>>>>>>> 7dc883b (Scripted and quantised networks are not refused; the clock of a measurement starts with its first batch; examples of the classifier run without the long cell)
     "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(5)), "no weights yet"),
     "no network": (lambda: print, "expected a torch.nn.Module"),
     "grey images": (lambda: nn.Sequential(nn.Conv2d(1, 3, 1), Small()), "does not take crops of 32x32 pixels"),
@@ -293,8 +314,12 @@ def test_what_gives_no_logits_is_refused(what):
 
 @pytest.mark.parametrize(
     "mean, std",
-    [((123.0, 117.0, 104.0), (0.2, 0.2, 0.2)), ((0.4, 0.4, 0.4), (58.0, 57.0, 57.0)), ((-1.0, 0, 0), (1.0, 1.0, 1.0)),
-     ((float("nan"),) * 3, (0.5,) * 3)],
+    [
+        ((123.0, 117.0, 104.0), (0.2, 0.2, 0.2)),
+        ((0.4, 0.4, 0.4), (58.0, 57.0, 57.0)),
+        ((-1.0, 0, 0), (1.0, 1.0, 1.0)),
+        ((float("nan"),) * 3, (0.5,) * 3),
+    ],
 )
 def test_pixels_in_0_to_255_are_refused(mean, std):
     with pytest.raises(InputError, match="divide numbers of pixels in 0 to 255 by 255"):
@@ -363,6 +388,29 @@ def test_networks_within_others():
         torch.testing.assert_close(asked(TorchEngine(classifier)), truth(network))
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_scripted_traced_quantised_and_hooked_networks():
+    network = Small().eval()
+    hooked = copy.deepcopy(network)
+    hooked.bn.register_forward_hook(lambda module, inputs, output: output * 2)
+    others = [
+        torch.jit.trace(network, torch.rand(1, 3, 32, 32)),
+        hooked,
+        torch.ao.quantization.quantize_dynamic(network, {nn.Linear}),
+    ]
+    for other in others:
+        torch.testing.assert_close(asked(TorchEngine(Classifier(other, SMALL))), truth(other))
+
+
+def test_weights_of_averaged_models_and_arrays(tmp_path):
+    network = timm.create_model("test_resnet", num_classes=5)
+    torch.save(torch.optim.swa_utils.AveragedModel(network).state_dict(), tmp_path / "swa.pth")
+    fill(network, read_checkpoint(tmp_path / "swa.pth"), "swa.pth")
+    torch.save({name: tensor.numpy() for name, tensor in network.state_dict().items()}, tmp_path / "arrays.pth")
+    with pytest.raises(InputError, match="torch.from_numpy"):
+        read_checkpoint(tmp_path / "arrays.pth")
+
+
 # Checkpoints
 
 
@@ -381,8 +429,16 @@ def test_a_local_folder_needs_no_hub(tmp_path, caplog):
 
     network = timm.create_model("test_resnet", num_classes=7)
     save_file(network.state_dict(), tmp_path / "model.safetensors")
-    config = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5], "input_size": [3, 64, 64], "crop_pct": 0.8,
-              "interpolation": "bilinear", "first_conv": "conv1.0", "classifier": "fc", "num_classes": 7}
+    config = {
+        "mean": [0.1, 0.2, 0.3],
+        "std": [0.5, 0.5, 0.5],
+        "input_size": [3, 64, 64],
+        "crop_pct": 0.8,
+        "interpolation": "bilinear",
+        "first_conv": "conv1.0",
+        "classifier": "fc",
+        "num_classes": 7,
+    }
     (tmp_path / "config.json").write_text(
         json.dumps({"architecture": "test_resnet", "num_classes": 7, "pretrained_cfg": config})
     )
@@ -431,6 +487,7 @@ def in_a_sequence(prefix=""):
 
 LOADED = {
     "plain": STATE,
+<<<<<<< HEAD
     "beside": {"model_state_dict": STATE, "epoch": 3, "best": np.float64(0.7),
                "optimizer": {"state": {0: torch.ones(3)}}},
     "net": {"net": STATE, "acc": 91.2},
@@ -438,6 +495,23 @@ LOADED = {
     "lightning": {"state_dict": {**prefixed("model."), "criterion.weight": torch.ones(5)},
                   "pytorch-lightning_version": "2", "callbacks": {"a": {"best_model_score": torch.tensor(0.5)}},
                   "loops": {}, "hyper_parameters": {"lr": 1}},
+=======
+    "beside": {
+        "model_state_dict": STATE,
+        "epoch": 3,
+        "best": np.float64(0.7),
+        "optimizer": {"state": {0: torch.ones(3)}},
+    },
+    "net": {"net": STATE, "acc": 91.2},
+    "model": {"model": prefixed("module."), "args": SimpleNamespace(lr=0.1)},
+    "lightning": {
+        "state_dict": {**prefixed("model."), "criterion.weight": torch.ones(5)},
+        "pytorch-lightning_version": "2",
+        "callbacks": {"a": {"best_model_score": torch.tensor(0.5)}},
+        "loops": {},
+        "hyper_parameters": {"lr": 1},
+    },
+>>>>>>> 7dc883b (Scripted and quantised networks are not refused; the clock of a measurement starts with its first batch; examples of the classifier run without the long cell)
     "nested": {"checkpoint": {"model": prefixed("net.")}},
     "average": {"n_averaged": torch.tensor(4), **prefixed("module.")},
     "no counts": without("num_batches_tracked"),
@@ -447,8 +521,20 @@ LOADED = {
     "profiled": {**STATE, "total_ops": torch.zeros(1), "layer1.total_params": torch.zeros(1)},
     "inside": {name.replace("layer1.", "layer1.module."): tensor for name, tensor in STATE.items()},
     "half": {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in STATE.items()},
-    **{prefix: prefixed(prefix) for prefix in ("module.", "_orig_mod.", "model.", "net.", "backbone.", "timm_model.",
-                                               "module._orig_mod.", "_orig_mod.module.model.", "student.network.")},
+    **{
+        prefix: prefixed(prefix)
+        for prefix in (
+            "module.",
+            "_orig_mod.",
+            "model.",
+            "net.",
+            "backbone.",
+            "timm_model.",
+            "module._orig_mod.",
+            "_orig_mod.module.model.",
+            "student.network.",
+        )
+    },
 }
 
 
@@ -456,22 +542,42 @@ LOADED = {
 def test_checkpoints_of_others_load(what, tmp_path, caplog):
     torch.save(LOADED[what], tmp_path / "some.ckpt")
     caplog.set_level(logging.INFO)
+<<<<<<< HEAD
     empty = timm.create_model("test_resnet", num_classes=5)
     network = fill(empty, read_checkpoint(tmp_path / "some.ckpt"), "some.ckpt")
+=======
+    network = fill(
+        timm.create_model("test_resnet", num_classes=5), read_checkpoint(tmp_path / "some.ckpt"), "some.ckpt"
+    )
+>>>>>>> 7dc883b (Scripted and quantised networks are not refused; the clock of a measurement starts with its first batch; examples of the classifier run without the long cell)
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(tensor, STATE[name], rtol=1e-2, atol=1e-3)
     if what in ("lightning", "backbone.", "student.network."):
-        assert f"names begin with '{ {'lightning': 'model.'}.get(what, what)}'" in caplog.text
+        assert f"names begin with '{ {'lightning': 'model.'}.get(what, what) }'" in caplog.text
     if what.startswith("sequence"):
         assert "fc.1.weight is taken for fc.weight" in caplog.text
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("content, said", [
     ({"state_dict": STATE, "state_dict_ema": prefixed("module.")},
      "in 'state_dict_ema' are taken, not those in 'state_dict'"),
     ({"model": STATE, "ema": STATE}, "in 'ema' are taken, not those in 'model'"),
     ({"state_dict": {**prefixed("model."), **prefixed("ema_model.")}}, "names begin with 'ema_model.'"),
 ])
+=======
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (
+            {"state_dict": STATE, "state_dict_ema": prefixed("module.")},
+            "in 'state_dict_ema' are taken, not those in 'state_dict'",
+        ),
+        ({"model": STATE, "ema": STATE}, "in 'ema' are taken, not those in 'model'"),
+        ({"state_dict": {**prefixed("model."), **prefixed("ema_model.")}}, "names begin with 'ema_model.'"),
+    ],
+)
+>>>>>>> 7dc883b (Scripted and quantised networks are not refused; the clock of a measurement starts with its first batch; examples of the classifier run without the long cell)
 def test_which_of_two_is_taken_is_said(content, said, tmp_path, caplog):
     torch.save(content, tmp_path / "some.pth")
     fill(timm.create_model("test_resnet", num_classes=5), read_checkpoint(tmp_path / "some.pth"), "some.pth")
@@ -493,10 +599,20 @@ SPOILT = {
     "complex": (one(torch.zeros(5, dtype=torch.complex64)), "fc.bias is complex"),
     "bool": (one(torch.zeros(5, dtype=torch.bool)), "fc.bias is bool, expected floating point"),
     "int8": (one(torch.zeros(5, dtype=torch.int8)), "fc.bias is int8, expected floating point"),
-    "backbone": ({**prefixed("backbone.", without(("fc.weight", "fc.bias"))), "cls.weight": torch.zeros(5, 96)},
-                 "2 tensors missing (first: fc.weight)"),
-    "deep head": ({**without(("fc.weight", "fc.bias")), "fc.0.weight": torch.zeros(9, 96), "fc.0.bias": torch.zeros(9),
-                   "fc.2.weight": torch.zeros(5, 9), "fc.2.bias": torch.zeros(5)}, "make the network in Python"),
+    "backbone": (
+        {**prefixed("backbone.", without(("fc.weight", "fc.bias"))), "cls.weight": torch.zeros(5, 96)},
+        "2 tensors missing (first: fc.weight)",
+    ),
+    "deep head": (
+        {
+            **without(("fc.weight", "fc.bias")),
+            "fc.0.weight": torch.zeros(9, 96),
+            "fc.0.bias": torch.zeros(9),
+            "fc.2.weight": torch.zeros(5, 9),
+            "fc.2.bias": torch.zeros(5),
+        },
+        "make the network in Python",
+    ),
     "another": (timm.create_model("test_vit").state_dict(), "belongs to another architecture"),
     "list": ([1, 2], "expected a dictionary of tensors by name, found list"),
     "empty": ({"epoch": 1, "args": {}}, "it has 'epoch', 'args'"),
@@ -514,10 +630,16 @@ def test_what_is_refused_says_why(what, tmp_path):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content, message", [
-    (b"", "it is empty"), (b"version https://git-lfs.github.com/spec/v1", "pointer of Git LFS"),
-    (b"<!DOCTYPE html>", "a web page"), (b"\x89HDF\r\n", "Keras"), (b"\x1f\x8b00", "unpack it first"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1", "pointer of Git LFS"),
+        (b"<!DOCTYPE html>", "a web page"),
+        (b"\x89HDF\r\n", "Keras"),
+        (b"\x1f\x8b00", "unpack it first"),
+    ],
+)
 def test_files_of_another_kind_are_named(content, message, tmp_path):
     for name in ("some.pth", "some.safetensors"):
         (tmp_path / name).write_bytes(content)
@@ -529,12 +651,26 @@ def test_files_of_another_kind_are_named(content, message, tmp_path):
 
 
 def attributes(network):
-    return {name: {key: value for key, value in vars(module).items() if isinstance(value, (bool, int, float, str))
-                   and key not in ("training", "num_batches")} for name, module in network.named_modules()}
+    return {
+        name: {
+            key: value
+            for key, value in vars(module).items()
+            if isinstance(value, (bool, int, float, str)) and key not in ("training", "num_batches")
+        }
+        for name, module in network.named_modules()
+    }
 
 
-NAMES = ["inception_v3", "googlenet", "vit_b_16.IMAGENET1K_SWAG_E2E_V1", "vit_b_32", "vit_h_14", "maxvit_t", "resnet18",
-         "swin_t"]
+NAMES = [
+    "inception_v3",
+    "googlenet",
+    "vit_b_16.IMAGENET1K_SWAG_E2E_V1",
+    "vit_b_32",
+    "vit_h_14",
+    "maxvit_t",
+    "resnet18",
+    "swin_t",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -555,5 +691,12 @@ def test_an_attribute_can_be_chosen_and_what_is_taken_is_said(caplog):
     caplog.set_level(logging.INFO)
     network = load_classifier("torchvision/inception_v3", pretrained=False)
     assert network.body.transform_input is True and "transform_input" in caplog.text
+<<<<<<< HEAD
     without = load_classifier("torchvision/inception_v3,transform_input=False", pretrained=False)
     assert without.body.transform_input is False
+=======
+    assert (
+        load_classifier("torchvision/inception_v3,transform_input=False", pretrained=False).body.transform_input
+        is False
+    )
+>>>>>>> 7dc883b (Scripted and quantised networks are not refused; the clock of a measurement starts with its first batch; examples of the classifier run without the long cell)

@@ -128,7 +128,9 @@ def read_checkpoint(
     entries = _entries(held)
     if not entries:
         keys = f" (it has {', '.join(map(repr, list(held)[:5]))})" if isinstance(held, Mapping) else ""
-        raise InputError(f"{source}: expected a dictionary of tensors by name, found {type(held).__name__}{keys[:150]}")
+        if isinstance(held, Mapping) and any(isinstance(value, _Blank) for value in held.values()):
+            keys += "; NumPy arrays are to be converted with torch.from_numpy"
+        raise InputError(f"{source}: expected a dictionary of tensors by name, found {type(held).__name__}{keys[:220]}")
     state = _one_of(entries, source)
     for name, tensor in state.items(): _refuse_tensor(name, tensor, source)
     return state

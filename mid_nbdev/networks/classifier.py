@@ -111,6 +111,7 @@ def _head_modules(
     network: nn.Module, # timm or torchvision classifier
 ) -> tuple[str, ...]: # dotted names of the modules from features to logits, in order; empty if unknown
     "Names of the modules that make up the classification head."
+    if isinstance(network, torch.jit.ScriptModule): return () # it cannot be taken apart
     if isinstance(network, MobileNetV3): return "conv_head", "norm_head", "act2", "flatten", "classifier"
     name = (getattr(network, "pretrained_cfg", None) or {}).get("classifier")
     if name: return (name,) if isinstance(name, str) else ()
@@ -158,7 +159,8 @@ def _split_network(
     try: same = head(logits_of(network(probe)).flatten(1))
     except Exception: same = logits[:, :0] # the head is used in another way than called
     agree = same.shape == logits.shape and (probe.is_meta or torch.allclose(same, logits.float(), rtol=1e-4, atol=1e-5))
-    if agree and not [*head.parameters()]:
+    idle = (nn.Identity, nn.Dropout, nn.Flatten)
+    if agree and all(isinstance(part, idle) for module in heads for part in module.modules()):
         raise InputError(f"the network's head ({paths[0]}) does nothing: its output are features, not logits; "
                          "make it with as many classes as it was trained for")
     if agree: return _Pieces(network, head, seen[0][1], logits.shape[-1])
