@@ -252,14 +252,9 @@ def test_logits_in_a_tuple_dictionary_or_object(way):
     plain.load_state_dict(network.state_dict())
     classifier = Classifier(network, SMALL)
     assert not classifier.split_error
-<<<<<<< HEAD
-    expected = MID(Classifier(plain, SMALL), "3RC@feature")(IMAGES)
-    torch.testing.assert_close(MID(classifier, "3RC@feature")(IMAGES), expected)
-=======
     torch.testing.assert_close(
         MID(classifier, "3RC@feature")(IMAGES), MID(Classifier(plain, SMALL), "3RC@feature")(IMAGES)
     )
->>>>>>> 7dc883b (Scripted and quantised networks are not refused; the clock of a measurement starts with its first batch; examples of the classifier run without the long cell)
 
 
 def test_the_log_says_which_value_is_taken(caplog):
@@ -275,29 +270,19 @@ REFUSED = {
     "one class": (lambda: Small(1), "expected 2 classes or more"),
     "no classes": (lambda: timm.create_model("test_resnet", num_classes=0), "features, not logits"),
     "no pooling": (lambda: timm.create_model("test_resnet", num_classes=0, global_pool=""), r"\(1, 96, 1, 1\)"),
-<<<<<<< HEAD
-    "no head": (lambda: [n := torchvision.models.resnet18(), setattr(n, "fc", nn.Identity())][0],
-                "features, not logits"),
-=======
     "no head": (
         lambda: [n := torchvision.models.resnet18(), setattr(n, "fc", nn.Identity())][0],
         "features, not logits",
     ),
->>>>>>> 7dc883b (Scripted and quantised networks are not refused; the clock of a measurement starts with its first batch; examples of the classifier run without the long cell)
     "tokens": (lambda: Returns(lambda x: x[:, None]), r"gives \(1, 1, 5\) for one crop"),
     "classes as numbers": (lambda: Returns(lambda x: x.argmax(-1)), "for one crop"),
     "not a number": (lambda: Returns(lambda x: x * float("nan")), "not finite"),
     "two entries": (lambda: Returns(lambda x: {"a": x, "b": x}), "a dictionary of a, b"),
     "nothing": (lambda: Returns(lambda x: None), "returns NoneType"),
-<<<<<<< HEAD
-    "no statistics": (lambda: nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), Small()),
-                      "running statistics"),
-=======
     "no statistics": (
         lambda: nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), Small()),
         "running statistics",
     ),
->>>>>>> 7dc883b (Scripted and quantised networks are not refused; the clock of a measurement starts with its first batch; examples of the classifier run without the long cell)
     "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(5)), "no weights yet"),
     "no network": (lambda: print, "expected a torch.nn.Module"),
     "grey images": (lambda: nn.Sequential(nn.Conv2d(1, 3, 1), Small()), "does not take crops of 32x32 pixels"),
@@ -487,15 +472,6 @@ def in_a_sequence(prefix=""):
 
 LOADED = {
     "plain": STATE,
-<<<<<<< HEAD
-    "beside": {"model_state_dict": STATE, "epoch": 3, "best": np.float64(0.7),
-               "optimizer": {"state": {0: torch.ones(3)}}},
-    "net": {"net": STATE, "acc": 91.2},
-    "model": {"model": prefixed("module."), "args": SimpleNamespace(lr=0.1)},
-    "lightning": {"state_dict": {**prefixed("model."), "criterion.weight": torch.ones(5)},
-                  "pytorch-lightning_version": "2", "callbacks": {"a": {"best_model_score": torch.tensor(0.5)}},
-                  "loops": {}, "hyper_parameters": {"lr": 1}},
-=======
     "beside": {
         "model_state_dict": STATE,
         "epoch": 3,
@@ -511,7 +487,6 @@ LOADED = {
         "loops": {},
         "hyper_parameters": {"lr": 1},
     },
->>>>>>> 7dc883b (Scripted and quantised networks are not refused; the clock of a measurement starts with its first batch; examples of the classifier run without the long cell)
     "nested": {"checkpoint": {"model": prefixed("net.")}},
     "average": {"n_averaged": torch.tensor(4), **prefixed("module.")},
     "no counts": without("num_batches_tracked"),
@@ -542,14 +517,9 @@ LOADED = {
 def test_checkpoints_of_others_load(what, tmp_path, caplog):
     torch.save(LOADED[what], tmp_path / "some.ckpt")
     caplog.set_level(logging.INFO)
-<<<<<<< HEAD
-    empty = timm.create_model("test_resnet", num_classes=5)
-    network = fill(empty, read_checkpoint(tmp_path / "some.ckpt"), "some.ckpt")
-=======
     network = fill(
         timm.create_model("test_resnet", num_classes=5), read_checkpoint(tmp_path / "some.ckpt"), "some.ckpt"
     )
->>>>>>> 7dc883b (Scripted and quantised networks are not refused; the clock of a measurement starts with its first batch; examples of the classifier run without the long cell)
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(tensor, STATE[name], rtol=1e-2, atol=1e-3)
     if what in ("lightning", "backbone.", "student.network."):
@@ -558,14 +528,6 @@ def test_checkpoints_of_others_load(what, tmp_path, caplog):
         assert "fc.1.weight is taken for fc.weight" in caplog.text
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("content, said", [
-    ({"state_dict": STATE, "state_dict_ema": prefixed("module.")},
-     "in 'state_dict_ema' are taken, not those in 'state_dict'"),
-    ({"model": STATE, "ema": STATE}, "in 'ema' are taken, not those in 'model'"),
-    ({"state_dict": {**prefixed("model."), **prefixed("ema_model.")}}, "names begin with 'ema_model.'"),
-])
-=======
 @pytest.mark.parametrize(
     "content, said",
     [
@@ -577,7 +539,6 @@ def test_checkpoints_of_others_load(what, tmp_path, caplog):
         ({"state_dict": {**prefixed("model."), **prefixed("ema_model.")}}, "names begin with 'ema_model.'"),
     ],
 )
->>>>>>> 7dc883b (Scripted and quantised networks are not refused; the clock of a measurement starts with its first batch; examples of the classifier run without the long cell)
 def test_which_of_two_is_taken_is_said(content, said, tmp_path, caplog):
     torch.save(content, tmp_path / "some.pth")
     fill(timm.create_model("test_resnet", num_classes=5), read_checkpoint(tmp_path / "some.pth"), "some.pth")
@@ -691,12 +652,7 @@ def test_an_attribute_can_be_chosen_and_what_is_taken_is_said(caplog):
     caplog.set_level(logging.INFO)
     network = load_classifier("torchvision/inception_v3", pretrained=False)
     assert network.body.transform_input is True and "transform_input" in caplog.text
-<<<<<<< HEAD
-    without = load_classifier("torchvision/inception_v3,transform_input=False", pretrained=False)
-    assert without.body.transform_input is False
-=======
     assert (
         load_classifier("torchvision/inception_v3,transform_input=False", pretrained=False).body.transform_input
         is False
     )
->>>>>>> 7dc883b (Scripted and quantised networks are not refused; the clock of a measurement starts with its first batch; examples of the classifier run without the long cell)
