@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from mid_nbdev.__main__ import app
@@ -247,3 +248,18 @@ def test_whose_preprocessing_is_used_is_said(caplog):
     tell_preprocessing(classifier)
     assert "resize 64, crop 64, bilinear, mean 0.5,0.5,0.5, std 0.5,0.5,0.5 (by timm's configuration)" in caplog.text
     assert "random crops have no room" in caplog.text
+
+def test_a_photograph_that_is_to_be_turned_is_named_and_turned_on_request(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    model = ("--model", "timm/test_resnet", "--checkpoint", tmp_path / "weights.pth", "--recipe", "CC",
+             "--format", "jsonl")
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "weights.pth")
+    plain, told = mid("predict", tmp_path / "turned.png", tmp_path / "none.png", *model, status=1)
+    assert "1 of 2 images carry an EXIF orientation (first:" in told and "mean 0.5" in told
+    lines = [json.loads(line) for line in plain.splitlines()]
+    assert len(lines) == 6 and lines[-1]["reason"] == "no such file"
+    turned, told = mid("predict", tmp_path / "turned.png", *model, "--exif")
+    assert "EXIF" not in told and json.loads(turned.splitlines()[0])["probability"] != lines[0]["probability"]

@@ -155,6 +155,7 @@ def _start_ray():
     import ray.data
 
     if not ray.is_initialized(): ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    logging.getLogger("ray").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = 32 * 2**20
@@ -164,8 +165,9 @@ def _stream(ray, task: _CorpusTask, shards: list[Shard]) -> Iterator[dict[str, A
     "What the actors say of every piece, as it is done."
     there = ray.cluster_resources()
     gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 1))
-    workers: dict[str, Any] = {"num_cpus": 1, "concurrency": (1, max(1, cpus - 1))}
-    if gpus: workers = {"num_gpus": 1, "concurrency": gpus}
+    pool = ray.data.ActorPoolStrategy
+    workers: dict[str, Any] = {"num_cpus": 1, "compute": pool(min_size=1, max_size=max(1, cpus - 1))}
+    if gpus: workers = {"num_gpus": 1, "compute": pool(size=gpus)}
     rows = ray.data.from_items([{"shard": json.dumps(shard)} for shard in shards], override_num_blocks=len(shards))
     apart = {"num_cpus": 0.5} # other than the actors' share, so that Ray keeps decoding out of them
     return rows.flat_map(task.pieces, **apart).map(_Actor, fn_constructor_args=(task,), **workers).iter_rows()
