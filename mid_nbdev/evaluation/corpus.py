@@ -154,8 +154,8 @@ def _start_ray():
     import ray
     import ray.data
 
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal") # its log files have the rest
     if not ray.is_initialized(): ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    logging.getLogger("ray").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = 32 * 2**20
@@ -284,9 +284,12 @@ def predict_corpus(
     todo = [shard for shard in shards if shard.name not in done]
     _log.info("%s shards (%s), %s of them done", f"{len(shards):,}", kind, f"{len(shards) - len(todo):,}")
     if todo:
+        before = logging.root.manager.disable
+        logging.disable(max(before, logging.WARNING)) # Ray's own account of its work is in its log files
         try: _run(ray, task, todo)
         except ray.exceptions.RayError as error:
             raise InputError(f"{out}: a worker failed: {' '.join(str(error).split())[-300:]}") from error
+        finally: logging.disable(before)
     _remove(f"{out}/unfinished")
     reasons = [table["reason"] for _, table in _read(out, ["reason"])]
     failed = sum(pc.sum(pc.not_equal(column, "")).as_py() or 0 for column in reasons)
