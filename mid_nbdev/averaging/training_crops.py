@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional as transforms
 
-from .wrapper import Wrapper, average_images, named_pictures
+from .wrapper import Wrapper, average_images, named_pictures, refuse_nan
 from ..crops.boxes import INTERPOLATIONS, random_words
 from ..crops.recipes import make_plan
 from ..errors import InputError
@@ -157,5 +157,6 @@ class TrainCropsMID(Wrapper):
         pictures, named = named_pictures(images, keys)
         stream = (crop for picture, key in zip(pictures, named) for crop in self._crops(picture, key))
         averaged = average_images(self._engine_for(self.batch_size), self.classifier, stream, self.plan)
+        refuse_nan(averaged.probabilities, self.classifier)
         self.crops_used = averaged.crops[:, 0]
         return averaged.probabilities[:, 0]

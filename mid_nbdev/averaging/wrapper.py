@@ -194,14 +194,12 @@ def average_images(
     "Probabilities of a stream of images by every recipe of a plan."
     if plan.policy:
         stopped = average_until_sure(engine, classifier, images, plan.policy)
-        refuse_nan(stopped.probabilities, classifier)
         ones, center = torch.ones_like(stopped.crops), [recipe is not plan.policy for recipe in plan.recipes]
         chosen = torch.stack([stopped.first if first else stopped.probabilities for first in center], 1)
         return Averaged(chosen, torch.stack([ones if first else stopped.crops for first in center], 1), None)
     features, logits = forward_crops(engine, classifier, images, bool(plan.rows("feature")))
     with torch.autocast(classifier.device.type, enabled=False):
         averaged = average(plan, features, logits, classifier.head)
-    refuse_nan(averaged, classifier)
     counts = torch.tensor([recipe.crops for recipe in plan.recipes]).expand(len(averaged), -1)
     return Averaged(averaged, counts, logits.reshape(len(averaged), len(plan.crops), logits.shape[-1]))
 
@@ -273,6 +271,7 @@ class Wrapper(nn.Module):
         "Probabilities of images by one recipe."
         prepared = _with_boxes(pictures, keys, plan, self.classifier, self.seed)
         averaged = average_images(self._engine_for(len(plan.crops) * len(pictures)), self.classifier, prepared, plan)
+        refuse_nan(averaged.probabilities, self.classifier)
         self.crops_used = averaged.crops[:, 0]
         return averaged.probabilities[:, 0]
 
