@@ -97,8 +97,18 @@ def test_given_names_decide_in_a_dataset(tmp_path):
     assert find_source(tmp_path / "saved", None, 12).labels.tolist() == list(range(12))
     named = find_source(tmp_path / "saved", None, 12, sorted(NUMBERED))
     assert named.labels.tolist() == [0, 1, 4, 5, 6, 7, 8, 9, 10, 11, 2, 3]
-    with pytest.raises(InputError, match="two readings"):
-        find_source(tmp_path / "saved", None, 12, [f"animal {n}" for n in range(12)])
+    strangers = [f"animal {n}" for n in range(12)]  # no name of the dataset's: they are what its numbers are called
+    assert find_source(tmp_path / "saved", None, 12, strangers).labels.tolist() == list(range(12))
+    with pytest.raises(InputError, match="two readings|none of the 12 class names"):
+        find_source(tmp_path / "saved", None, 12, ["0", *strangers[1:]])
+
+
+def test_names_kept_by_a_run_leave_numbers_numbers(tmp_path):
+    classes(tmp_path, ["cat", "dog"])
+    (tmp_path / "labels.csv").write_text("file,label\ncat/photo.png,0\ndog/photo.png,1\n")
+    first = find_source(tmp_path, tmp_path / "labels.csv", 3)
+    again = find_source(tmp_path, tmp_path / "labels.csv", 3, names_of_classes(first, 3))
+    assert names_of_classes(first, 3) == ["cat", "dog", "2"] and labels_of(first) == labels_of(again)
 
 
 def test_names_that_do_not_cover_the_folders_are_refused(tmp_path):

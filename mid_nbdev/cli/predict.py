@@ -105,7 +105,9 @@ def _predict_files(
         boxes = plan.boxes(image.shape[0], image.shape[1], expected.crop_size, crop_key(path))
         placed = [(image.to(classifier.device), boxes)]
         with torch.no_grad(): averaged = average_images(engine, classifier, placed, plan)
-        answers.append((printable(path), averaged.probabilities[0, 0].cpu()))
+        probabilities = averaged.probabilities[0, 0].cpu()
+        if probabilities.isfinite().all(): answers.append((printable(path), probabilities))
+        else: failed.append((printable(path), "the network's output is not a number"))
     return answers, failed
 
 # %% ../../nbs/cli/04_predict.ipynb #80813266

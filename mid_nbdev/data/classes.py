@@ -100,7 +100,7 @@ def class_numbers(
         raise InputError(f"class order {class_order!r}: expected {' or '.join(CLASS_ORDERS)}")
     order, numbered = sorted(folders), all(map(_is_number, folders))
     if found := _certain(order, num_classes, class_names): return found
-    if class_names and (not numbered or any(map(_is_number, class_names))):
+    if class_names and (not numbered or all(map(_is_number, class_names))):
         odd = next(name for name in order if name not in numbers_by_name(class_names))
         raise InputError(f"class folder {odd!r} is none of the {len(class_names)} class names given, or the name of "
                          "two classes: which class it is cannot be told; name each class once, in order")

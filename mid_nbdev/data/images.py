@@ -211,7 +211,7 @@ def read_labels(
     "A source from a CSV of file names and class numbers. Raises `InputError` naming the line that is wrong."
     name, known, labelled = Path(labels).name, numbers_by_name(class_names), list[tuple[str, int]]()
     hint = " and none of the class names" if class_names else "; for names give --class-names"
-    named = any(one.isdigit() for one in class_names) # then a number is a name, and nothing else
+    named = bool(class_names) and all(one.isdigit() for one in class_names) # then a number is a name, and nothing else
     for number, (file, label) in enumerate(_read_table(labels).itertuples(index=False), start=2):
         if not file and not label: continue
         where = f"labels {name}, line {number}: label {label!r} of {file!r}"

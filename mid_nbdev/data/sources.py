@@ -106,7 +106,8 @@ def _dataset_labels(
     names = archive.class_names
     most = len(names) or num_classes
     labels = [_label(label, most, f"{title}, row {row}") for row, label in enumerate(archive.labels)]
-    if not names or not class_names and len(names) == num_classes: return labels
+    strangers = not set(names) & set(class_names) # then the dataset's own numbers are the classes
+    if not names or strangers and len(names) == num_classes: return labels
     numbers = class_numbers(names, num_classes, class_names)
     return [numbers[names[label]] for label in labels]
 
