@@ -61,10 +61,10 @@ def export_command(
     from mid_nbdev.networks.models import load_classifier
 
     wrapper = MID(load_classifier(name, network.checkpoint, **given), recipe, seed)
-    tell_preprocessing(wrapper.classifier)
     classes, title = wrapper.classifier.num_classes, wrapper.classifier.name
     names = network.names(classes) or names_of_classes(None, classes)
     export_graph(wrapper, out, names, key=key, given_boxes=given_boxes, resized=resized)
+    tell_preprocessing(wrapper.classifier)
     difference = check_graph(out, wrapper, _probe_images(), key, resized, given_boxes)
     if difference > TOLERANCE:
         out.unlink()

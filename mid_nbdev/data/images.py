@@ -193,7 +193,8 @@ def _read_table(
         header = text.lstrip("\r\n").partition("\n")[0]
         separator = max(",;\t", key=header.count)
         keep = {"dtype": object, "keep_default_na": False, "skip_blank_lines": False}
-        table = pd.read_csv(io.StringIO(text), sep=separator, **keep)
+        plain = io.BytesIO(text.encode("utf-8", "surrogateescape")) # names of files need not be UTF-8
+        table = pd.read_csv(plain, sep=separator, encoding_errors="surrogateescape", **keep)
     except (OSError, ValueError) as error:
         raise InputError(f"labels {labels}: cannot be read as a CSV ({str(error).strip()[:150]})") from error
     table.columns = [str(name).strip().lower() for name in table.columns]
