@@ -322,7 +322,7 @@ class MID(Wrapper):
             keys: A name per image, from which its random crops are drawn; None to draw them from its pixels.
 
         Returns:
-            Probabilities from 0 to 1, float32 of shape (images, classes); every row adds up to 1.
+            The averaged probabilities (images, classes), float32 from 0 to 1; every row adds up to 1.
 
         Raises:
             InputError: An image has another type or shape, or there are not as many keys as images.

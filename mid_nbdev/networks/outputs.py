@@ -55,7 +55,9 @@ def _refuse_output(
     if bool(((logits >= 0) & (logits <= 1)).all()) and isinstance([*network.modules()][-1], nn.Sigmoid):
         raise InputError("the network ends in a sigmoid: expected logits of classes that exclude each other")
 
-def refuse_layers(network: nn.Module) -> None:
+def refuse_layers(
+    network: nn.Module, # network; not run
+) -> None:
     "Raise `InputError` for layers that make an image's answer depend on the others in its batch."
     for name, module in network.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:

@@ -159,7 +159,10 @@ def use_channels_last(
 class Follower(nn.Module):
     "What is made from a network by `_take`, in evaluation mode, and made anew when that changes."
 
-    def __init__(self, network: nn.Module):
+    def __init__(
+        self,
+        network: nn.Module, # what is followed; held weakly
+    ):
         super().__init__()
         self._source: weakref.ref | None = weakref.ref(network)
 
@@ -189,7 +192,10 @@ class Follower(nn.Module):
         if own.device != device: self.to(own.device)
         if moved: use_channels_last(self)
 
-    def train(self, mode: bool = True):
+    def train(
+        self,
+        mode: bool = True, # not heeded
+    ):
         "Stay in evaluation mode: what is made here is never trained."
         return super().train(False)
 
