@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COLORS', 'LEVEL_MARKERS', 'LEVEL_COLORS', 'use_style', 'draw_boxes', 'short_name', 'draw_crops',
            'plot_opinions', 'corrected_images', 'plot_boxes', 'plot_gains', 'plot_claims', 'save_figure',
-           'plot_longer_sides', 'curve_points', 'meeting_points', 'plot_curves', 'plot_against_parameters']
+           'plot_longer_sides', 'curve_points', 'plot_curves', 'plot_against_parameters']
 
 # %% ../../nbs/analysis/02_plots.ipynb #3b052d07
 from collections.abc import Sequence
@@ -251,7 +251,7 @@ def curve_points(
     summed = points.groupby(["center", "crops"])["top1"].agg(mean="mean", spread="std", draws="size").reset_index()
     return summed.fillna({"spread": 0.0})
 
-def meeting_points(
+def _meeting_points(
     points: pd.DataFrame, # from `curve_points`
 ) -> list[int]: # numbers of random crops
     "From how many random crops on the curve with the center crop is no longer above, and where they cross again."
@@ -273,7 +273,7 @@ def _draw_curves(
         axis.plot(crops, mean, "o-", color=COLORS[kind], markersize=2.5, linewidth=1.2, label=label)
         axis.fill_between(crops, mean - spread, mean + spread, color=COLORS[kind], alpha=0.2, linewidth=0)
     without = points[~points["center"]].set_index("crops")["mean"]
-    for place in meeting_points(points)[:1]:
+    for place in _meeting_points(points)[:1]:
         axis.annotate(f"meet at {place}", (place, without[place]), (place + 2, without.min() + 0.3 * np.ptp(without)),
                       fontsize=8, arrowprops={"arrowstyle": "->", "color": "black", "linewidth": 0.8})
 
