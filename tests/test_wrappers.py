@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from mid_nbdev import MID, Classifier, InputError, load_classifier
+from mid_nbdev import MID, Classifier, InputError, evaluate, load_classifier
 from mid_nbdev.averaging.dense import DenseMID
 from mid_nbdev.averaging.one_forward import Squashed
 from mid_nbdev.averaging.shapes import ShapeMID
 from mid_nbdev.averaging.training_crops import TrainCropsMID
 from mid_nbdev.averaging.wrapper import Wrapper
 from mid_nbdev.crops.recipes import Policy, Recipe, make_plan
+from mid_nbdev.data.images import demo_source
 from mid_nbdev.deployment.export import export_graph
 from mid_nbdev.deployment.integrations import PathClassifier
+from mid_nbdev.evaluation.evaluate import evaluate_wrapper
 
 WRAPPERS = [MID, DenseMID, ShapeMID, TrainCropsMID, Squashed]
 
@@ -58,6 +60,15 @@ def test_protocol(kind, classifier, images):
     with pytest.raises(InputError, match="expected a name for `load_classifier` or a `Classifier`"):
         kind(torch.nn.Linear(2, 2))
     PathClassifier(wrapper)
+
+
+def test_a_wrapper_is_evaluated_as_its_recipe_is(classifier):
+    photos = demo_source().take([0, 1])
+    alone = evaluate_wrapper(MID(classifier, "3RC@logit"), photos, "3RC@logit", crops=3)
+    together = evaluate(classifier, photos, "3RC@logit", device="cpu").rows
+    for column in ("image", "label", "recipe", "prediction", "rank", "crops"):
+        assert alone[column].tolist() == together[column].tolist()
+    assert np.allclose(alone["p_true"], together["p_true"], atol=1e-5)
 
 
 def test_fit_only_where_it_means_something(classifier, images):

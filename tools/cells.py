@@ -5,7 +5,7 @@ parameters with their comments (a line each) and docstrings, which are documenta
 counted.
 Imports stand in cells of their own. What is shown is there: saved outputs, no errors, no paths of a machine.
 No two notebooks of a folder have one number. A folder of modules imports only folders to its left in `LAYERS`, and no
-modules import each other in a circle.
+modules import each other in a circle. A public function is used outside its module.
 """
 
 import ast
@@ -16,7 +16,7 @@ from collections import Counter
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from reference import Module, module_files, notebook_files
+from reference import Function, Module, module_files, notebook_files
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ["errors", "crops", "data", "networks", "averaging", "evaluation", "analysis", "deployment", "benchmark"]
@@ -95,6 +95,7 @@ def measure_module(path: Path) -> list[str]:
 
 def against_layers(imports: dict[str, set[str]]) -> list[str]:
     "Modules, each with the modules it imports, that import from a folder to the right of their own."
+
     def layer(module: str) -> int:
         return LAYERS.index(module.split(".")[0])
 
@@ -120,6 +121,34 @@ def numbered_twice(notebooks: list[str]) -> list[str]:
     return [f"nbs/{name}: its number is another's too" for name, place in places.items() if taken[place] > 1]
 
 
+def used_by_none(root: Path) -> list[str]:
+    "Public functions that nothing outside their own module and its chapter names; the command line names commands."
+    package = root / "mid_nbdev"
+    modules = [Module(path, package) for path in module_files(package)]
+    texts = outside_texts(root) | {module.name: module.text for module in modules}
+    found = []
+    for module in modules:
+        others = [text for name, text in texts.items() if name not in (module.name, f"chapter of {module.name}")]
+        words = set(re.findall(r"\w+", "\n".join(others)))
+        functions = {node.name for node in module.tree.body if isinstance(node, Function)}
+        lonely = functions.intersection(module.public) - words
+        names = sorted(name for name in lonely if not name.endswith("_command"))
+        found += [f"{module.name}: {name} is public, and nothing outside uses it" for name in names]
+    return found
+
+
+def outside_texts(root: Path) -> dict[str, str]:
+    "Texts of notebooks (a module's chapter under that name), tests, tools and examples."
+    texts = {}
+    for path in notebook_files(root):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells)
+        module = re.search(r"^#\| default_exp (\S+)", text, re.MULTILINE)
+        texts[f"chapter of {module[1]}" if module else str(path)] = text
+    scripts = [path for folder in ("tests", "tools", "examples") for path in (root / folder).glob("*.py")]
+    return texts | {str(path): path.read_text(encoding="utf-8") for path in scripts}
+
+
 def read_imports(package: Path) -> dict[str, set[str]]:
     "Each module of a package, and the modules of it that it imports."
     modules = [Module(path, package) for path in module_files(package)]
@@ -135,7 +164,7 @@ def measure(root: Path) -> list[str]:
     found += [f"{path.relative_to(root)}: {text}" for path in modules for text in measure_module(path)]
     imports = read_imports(package)
     found += numbered_twice([path.relative_to(root / "nbs").as_posix() for path in notebooks])
-    return found + against_layers(imports) + circles(imports)
+    return found + used_by_none(root) + against_layers(imports) + circles(imports)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from another site: formulas become MathML, and remote fonts and scripts go.
 """
 
 import argparse
+import ast
 import copy
 import html
 import json
@@ -142,7 +143,7 @@ class Book:
         address = f"{self.source}/{self.settings['lib_path']}/{module.replace('.', '/')}.py"
         made = [text_cell(f"{cell['id']}-{e.anchor}", self.linked(markdown(e, address), path)) for e in defined]
         code = re.sub(r"^#\|.*\n", "", cell["source"], flags=re.MULTILINE)
-        only_imports = re.fullmatch(r"((from \S+ )?import .*\n?|\s*\n)*", code)
+        only_imports = all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(code).body)
         return made if only_imports else [*made, folded({**cell, "source": code})]
 
     def linked(self, text: str, path: str) -> str:

@@ -290,7 +290,7 @@ def entries(package: Path) -> dict[str, list[Entry]]:
 
 def markdown(entry: Entry, source: str, level: int = 3) -> str:
     "An entry as Markdown; `source` is the address of its module's file."
-    link = f'[source]({source}#L{entry.line}){{.source}}'
+    link = f"[source]({source}#L{entry.line}){{.source}}"
     heading = f"{'#' * level} {entry.name} {{#{entry.anchor} .entry}}"
     parts = [heading, link, f"```python\n{entry.signature}\n```", entry.summary]
     if entry.parameters:

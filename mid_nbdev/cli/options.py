@@ -21,8 +21,10 @@ class Options:
 
     def changed(self) -> list[str]: # as "--batch-size"
         "The options whose value is not the default."
-        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)} # type: ignore[arg-type]
-        return [f"--{name.replace('_', '-')}" for name, (value, default) in values.items() if value != default]
+        found = []
+        for field in fields(self): # type: ignore[arg-type]
+            if getattr(self, field.name) != field.default: found.append(f"--{field.name.replace('_', '-')}")
+        return found
 
 # %% ../../nbs/cli/01_options.ipynb #opt5net
 @dataclass(frozen=True)
