@@ -71,10 +71,16 @@ def keep_crops(classifier: Classifier, source: ImageSource, plan: Plan, folder: 
         os.replace(waiting, folder / f"{first:04}.npz")
 
 
+def is_linear(head: torch.nn.Module) -> bool:
+    "Is the head one linear layer, so that averages of features and of logits say the same?"
+    layers = [type(module) for module in head.modules() if list(module.parameters(recurse=False))]
+    return layers == [torch.nn.Linear]
+
+
 def outputs_of(classifier: Classifier, source: ImageSource, plan: Plan, engine, numbers: range) -> dict:
     "Logits of all crops of some images, sizes of the resized images, and features where the head is not linear."
     sizes, preprocessing = [], classifier.preprocessing
-    with_features = not isinstance(classifier.head, torch.nn.Linear)
+    with_features = not is_linear(classifier.head)
 
     def images():
         for number, image, reason in read_images(
