@@ -89,6 +89,7 @@ SHARED = {  # options that evaluate, predict, export and verify share, each with
     "--checkpoint": ("names.txt", "checkpoint names.txt"),
     "--num-classes": ("0", "--num-classes 0: expected 1 or more"),
     "--class-names": ("nowhere.txt", "nowhere.txt"),
+    "--class-order": ("size", "--class-order 'size': expected number or text"),
     "--resize": ("0", "resize 0"),
     "--crop": ("-1", "crop -1"),
     "--interpolation": ("nearest", "interpolation 'nearest'"),

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import tarfile
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 from PIL import Image
 
 from mid_nbdev import InputError, find_source
+from mid_nbdev.data.archives import sample_part
 from mid_nbdev.data.classes import class_numbers
-from mid_nbdev.data.images import crop_key, decode, exif_orientation, read_image
+from mid_nbdev.data.images import ImageSource, crop_key, decode, exif_orientation, imagenet_names, read_image
 from mid_nbdev.data.sources import names_of_classes, read_class_names
 
 NUMBERED = [str(number) for number in range(12)]
@@ -103,6 +105,71 @@ def test_given_names_decide_in_a_dataset(tmp_path):
         find_source(tmp_path / "saved", None, 12, ["0", *strangers[1:]])
 
 
+def shuffled(tmp_path, kind):
+    "Two images of the classes called 2 and 10, in a table or archive."
+    pq = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    if kind == "webdataset":
+        return shard(tmp_path / "a.tar", {"a.jpg": PIXELS, "a.cls": b"2", "b.jpg": PIXELS, "b.cls": b" 10\n"})
+    content = io.BytesIO()
+    PIXELS.save(content, "PNG")
+    if kind == "parquet":
+        pq.write_table(pa.table({"image": [content.getvalue()] * 2, "label": [2, 10]}), tmp_path / "a.parquet")
+        return tmp_path / "a.parquet"
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    table = datasets.Dataset.from_dict({"image": [PIXELS] * 2, "label": [2, 10]}, features=features)
+    table.save_to_disk(tmp_path / "a")
+    return tmp_path / "a"
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "parquet", "dataset"])
+def test_given_names_decide_in_tables_and_archives_of_labels(tmp_path, kind):
+    data = shuffled(tmp_path, kind)
+    assert find_source(data, num_classes=12).labels.tolist() == [2, 10]
+    assert find_source(data, None, 12, [f"animal {n}" for n in range(12)]).labels.tolist() == [2, 10]
+    assert find_source(data, None, 12, sorted(NUMBERED)).labels.tolist() == [4, 2]  # the classes called 2 and 10
+    with pytest.raises(InputError, match="label '10' is none of the class names"):
+        find_source(data, None, 3, ["2", "3", "4"])
+
+
+def test_labels_in_an_archive_may_be_names(tmp_path):
+    data = shard(tmp_path / "a.tar", {"a.jpg": PIXELS, "a.cls": b"dog", "b.jpg": PIXELS, "b.cls": b"cat"})
+    assert find_source(data, None, 3, ["cat", "dog", "emu"]).labels.tolist() == [1, 0]
+    with pytest.raises(InputError, match="label 'dog' is no class number from 0 to 2; for names give --class-names"):
+        find_source(data, None, 3)
+
+
+def test_an_order_decides_in_a_dataset(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["2", "10"])})
+    content = {"image": [PIXELS] * 2, "label": [0, 1]}
+    datasets.Dataset.from_dict(content, features=features).save_to_disk(tmp_path / "saved")
+    with pytest.raises(InputError, match="--class-order number or --class-order text"):
+        find_source(tmp_path / "saved", num_classes=12)
+    for order, labels in (("number", [2, 10]), ("text", [4, 2])):
+        assert find_source(tmp_path / "saved", None, 12, (), order).labels.tolist() == labels
+
+
+def test_names_and_an_order_that_disagree_are_refused():
+    assert class_numbers(NUMBERED, 12, sorted(NUMBERED), "text")["2"] == 4
+    with pytest.raises(InputError, match="folder 2 is class 4 by --class-names and class 2 by --class-order number"):
+        class_numbers(NUMBERED, 12, sorted(NUMBERED), "number")
+
+
+def test_a_thousand_classes_of_ones_own_are_called_by_their_folders(tmp_path):
+    names = [f"kind {n:03}" for n in range(1000)]
+    source = ImageSource(tmp_path, tuple(f"{name}/1.png" for name in names), np.arange(1000))
+    assert names_of_classes(source, 1000) == names
+    assert names_of_classes(source.take(range(9)), 1000) == imagenet_names()
+
+
+def test_no_two_classes_have_one_name(tmp_path):
+    source = ImageSource(tmp_path, ("0/1.png", "2/1.png"), np.array([0, 4]))  # read in the order of text
+    names = names_of_classes(source, 12)
+    assert (names[0], names[2], names[4]) == ("0", "class 2", "2") and len(set(names)) == 12
+
+
 def test_names_kept_by_a_run_leave_numbers_numbers(tmp_path):
     classes(tmp_path, ["cat", "dog"])
     (tmp_path / "labels.csv").write_text("file,label\ncat/photo.png,0\ndog/photo.png,1\n")
@@ -184,6 +251,58 @@ def test_what_systems_leave_among_data_is_no_data(tmp_path):
             archive.add(tmp_path / name, name)
     assert len(find_source(tmp_path / "all.tar", num_classes=2)) == 2
     assert len(find_source(f"{tmp_path}/*/*.png", num_classes=2)) == 2
+
+
+def reads(data, num_classes, **options):
+    "Labels by file name, or the message."
+    try:
+        source = find_source(data, num_classes=num_classes, **options)
+    except InputError as error:
+        return str(error)
+    return {name.rpartition("/")[2]: label for name, label in labels_of(source).items()}
+
+
+@pytest.mark.parametrize("names, num_classes", [
+    (("cat/young/a.png", "dog/old/b.png", "emu/old/c.png"), 3),
+    (("a/sub/1.png", "b/1/2.png"), 2),
+    (("n01440764/images/1.png", "n01484850/images/2.png"), 1000),
+    (("fish/n01440764/1.png", "sharks/n01484850/2.png"), 1000),
+    (("cat/1.png", "cat/young/2.png", "dog/3.png"), 2),
+    (("north/cat/1.png", "south/cat/2.png"), 2),
+])
+def test_a_folder_a_glob_and_an_archive_are_read_by_one_rule(tmp_path, names, num_classes):
+    for name in names:
+        picture(tmp_path / "data" / name)
+    with tarfile.open(tmp_path / "data.tar", "w") as archive:
+        archive.add(tmp_path / "data", "")
+    folder = reads(tmp_path / "data", num_classes)
+    assert isinstance(folder, dict) and len(folder) == len(names)
+    assert reads(f"{tmp_path}/data/**/*.png", num_classes) == folder == reads(tmp_path / "data.tar", num_classes)
+
+
+@pytest.mark.parametrize("pattern", ["*/*/*.png", "**/*.png", "*/cat/*.png"])
+def test_a_glob_over_splits_is_refused(tmp_path, pattern):
+    for split in ("train", "val"):
+        classes(tmp_path / split, ["cat", "dog"])
+    assert f"{tmp_path}: holds the splits train, val" in reads(f"{tmp_path}/{pattern}", 2)
+    assert reads(f"{tmp_path}/val/*/*.png", 2) == {"photo.png": 1}  # of two files of one name the last
+
+
+def test_a_glob_says_which_level_it_took(tmp_path, caplog):
+    for name in ("north/cat/1.png", "south/dog/2.png"):
+        picture(tmp_path / name)
+    with caplog.at_level(logging.INFO, "mid_nbdev"):
+        assert reads(f"{tmp_path}/*/*/*.png", 2) == {"1.png": 0, "2.png": 1}
+    assert "first level" in caplog.text
+
+
+def test_images_outside_class_folders_are_named(tmp_path):
+    classes(tmp_path, ["cat", "dog"])
+    picture(tmp_path / "a.png")
+    with tarfile.open(tmp_path.parent / f"{tmp_path.name}.tar", "w") as archive:
+        archive.add(tmp_path, "")
+    for data in (tmp_path, f"{tmp_path}.tar"):
+        assert "1 images lie outside class folders (first: a.png); give --labels" in reads(data, 2)
 
 
 # An archive beside folders
@@ -273,6 +392,27 @@ def test_masks_and_thumbnails_are_no_images_of_their_own(tmp_path):
 
     kind, shards, _ = list_shards(str(path))
     assert [item.key for item in read_shard(str(path), kind, shards[0], Limits())] == ["000.jpg", "001.jpg"]
+
+
+@pytest.mark.parametrize("name, sample", [
+    ("a/b.c/000.jpg", ("a/b.c/000", "jpg")), ("000.SEG.PNG", ("000", "seg.png")), ("./7.cls", ("./7", "cls")),
+    ("x/img_0.5.jpg", ("x/img_0", "5.jpg")),
+])
+def test_names_are_cut_as_webdataset_cuts_them(name, sample):
+    assert sample_part(name) == sample
+    key, part = re.fullmatch(r"((?:.*/|)[^.]+)[.]([^/]*)", name.removeprefix("./")).groups()  # webdataset's own rule
+    assert (name[: len(name) - len(name.removeprefix("./"))] + key, part.lower()) == sample
+
+
+def test_a_sample_whose_endings_are_in_capitals_is_one_for_whoever_reads_it(tmp_path):
+    members = {"0.JPG": PIXELS, "0.Mask.PNG": PIXELS, "0.CLS": b"3"}
+    path = shard(tmp_path / "a.tar", members)
+    assert labels_of(find_source(path)) == {"0.JPG": 3}
+    from mid_nbdev.data.files import Limits
+    from mid_nbdev.data.shards import list_shards, read_shard
+
+    kind, shards, _ = list_shards(str(path))
+    assert [item.key for item in read_shard(str(path), kind, shards[0], Limits())] == ["0.JPG"]
 
 
 def test_a_sample_with_two_plain_images_is_refused(tmp_path):

@@ -19,6 +19,7 @@ from mid_nbdev.networks.checkpoints import read_checkpoint
 from mid_nbdev.networks.classifier import Classifier, Preprocessing
 from mid_nbdev.networks.engines import TorchEngine, cache_key, make_engine
 from mid_nbdev.networks.models import fill, load_classifier, parse_name, restrict
+from mid_nbdev.networks.views import Watch, unchanged
 
 SMALL = Preprocessing(40, 32, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 IMAGES = [np.random.default_rng(n).integers(0, 256, (50, 60, 3), dtype=np.uint8) for n in range(3)]
@@ -656,3 +657,105 @@ def test_an_attribute_can_be_chosen_and_what_is_taken_is_said(caplog):
         load_classifier("torchvision/inception_v3,transform_input=False", pretrained=False).body.transform_input
         is False
     )
+
+
+# What following costs
+
+
+def written_in_a_block(network):
+    with torch.no_grad():
+        network.fc.weight[0, 0] += 5  # one number, through PyTorch
+
+
+def hooked(network):
+    network.fc.register_forward_hook(lambda module, inputs, output: output * 2)
+
+
+def swapped(network):
+    network.bn, network.drop = network.drop, network.bn
+
+
+def nested(network):
+    network.settings["scale"][0] = 3.0
+
+
+@pytest.mark.parametrize("change", [*CHANGES, written_in_a_block, hooked, swapped, nested])
+@pytest.mark.parametrize("shared", [True, False])
+def test_every_change_is_noticed(change, shared):
+    network = Small().eval()
+    network.settings = {"scale": [1.0]}
+    places = {tensor.data_ptr() for tensor in network.state_dict().values()} if shared else ()
+    watch = Watch(network, places)
+    assert not watch.changed(network)
+    change(network)
+    in_place = change in (changed_in_place, changed_by_data, loaded, trained, written_in_a_block)
+    assert watch.changed(network) == (not (shared and in_place))
+
+
+def test_a_few_numbers_written_past_pytorch_are_seen_when_an_evaluation_begins():
+    network = Small().eval()
+    classifier = Classifier(network, SMALL)
+    engine = make_engine(classifier, "eager", batch_size=2)  # the convolution's weights are copies now
+    network.conv.weight.data[0, 0, 0, 1] += 100
+    make_engine(classifier, "eager", batch_size=2)
+    torch.testing.assert_close(asked(engine), truth(network))
+
+
+def test_a_network_is_looked_at_once_where_it_cannot_change(monkeypatch):
+    looks = []
+    monkeypatch.setattr(Watch, "changed", lambda self, *_: bool(looks.append(self)))
+    network = Small().eval()
+    classifier = Classifier(network, SMALL)
+    for wrapper in (MID(classifier, "CC"), MID(classifier, "20RC", batch_size=2), MID(classifier, "auto")):
+        looks.clear()
+        wrapper(IMAGES)
+        assert len(looks) == 1
+    with unchanged():
+        for _ in range(3):
+            wrapper(IMAGES)
+    assert len(looks) == 2
+
+
+def test_a_network_that_is_gone_is_held_by_nobody():
+    import gc
+    import weakref
+
+    network = Small().eval()
+    classifier = Classifier(network, SMALL).half()
+    gone = weakref.ref(network.fc.weight)
+    del network
+    classifier.follow()
+    gc.collect()
+    assert gone() is None and classifier._watch is None
+
+
+# Numbers of classes
+
+
+@pytest.mark.parametrize("name", [
+    "timm/resnet18,num_classes=5", "timm/resnet18.a1_in1k,num_classes=5", "torchvision/resnet18,num_classes=5",
+    "torchvision/vit_b_16.IMAGENET1K_SWAG_E2E_V1,num_classes=5",
+])
+def test_a_head_of_random_weights_is_refused(name):
+    with pytest.raises(InputError, match="for 1000 classes, and a head for 5 would be random; give --checkpoint FILE"):
+        load_classifier(name)
+
+
+def test_as_many_classes_as_the_weights_know_are_no_question(tmp_path):
+    import json
+
+    from safetensors.torch import save_file
+
+    network = timm.create_model("test_resnet", num_classes=7)
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    config = {"input_size": [3, 64, 64], "num_classes": 7, "first_conv": "conv1.0", "classifier": "fc"}
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_resnet", "pretrained_cfg": config}))
+    assert load_classifier(f"local-dir:{tmp_path},num_classes=7").num_classes == 7
+    with pytest.raises(InputError, match="for 7 classes, and a head for 5 would be random"):
+        load_classifier(f"local-dir:{tmp_path},num_classes=5")
+    assert load_classifier("timm/test_resnet,num_classes=5", pretrained=False).num_classes == 5
+
+
+def test_a_packaged_network_has_its_own_classes():
+    with pytest.raises(InputError, match="takes no arguments; leave num_classes=5 out or.*timm/tf_efficientnet_lite0"):
+        load_classifier("efficientnet_lite0,num_classes=5")

@@ -263,3 +263,76 @@ def test_a_photograph_that_is_to_be_turned_is_named_and_turned_on_request(tmp_pa
     assert len(lines) == 6 and lines[-1]["reason"] == "no such file"
     turned, told = mid("predict", tmp_path / "turned.png", *model, "--exif")
     assert "EXIF" not in told and json.loads(turned.splitlines()[0])["probability"] != lines[0]["probability"]
+
+NUMBERED = [str(number) for number in range(12)]
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory):
+    "A network of twelve classes, photographs in folders called 0 to 11, and a run that read them in the order of text."
+    folder = tmp_path_factory.mktemp("twelve")
+    torch.manual_seed(0)
+    torch.save(timm.create_model("test_resnet", num_classes=12).state_dict(), folder / "own.pth")
+    for number in NUMBERED[:4] + NUMBERED[10:]:
+        (folder / "data" / number).mkdir(parents=True)
+        pixels = np.random.default_rng(int(number)).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "data" / number / "a.png")
+        (folder / "names" / number).mkdir(parents=True)
+    for number in NUMBERED: (folder / "names" / number).mkdir(parents=True, exist_ok=True)
+    mid("evaluate", *OWN, "--data", "data", *SHORT, "--out", "run", "--class-order", "text", cwd=folder)
+    return folder
+
+OWN = ("timm/test_resnet", "--checkpoint", "own.pth", "--num-classes", "12")
+SHORT = ("--recipes", "CC,2RC", "--engine", "eager", "--device", "cpu")
+
+def test_a_run_keeps_its_order_of_classes(twelve, tmp_path):
+    assert json.loads((twelve / "run" / "origin.json").read_text())["class_order"] == "text"
+    rows = Run.open(twelve / "run").rows()
+    labels = dict(zip(rows["image"], rows["label"]))
+    assert labels["10/a.png"] == 2 and labels["2/a.png"] == 4
+    output, told = mid("verify", "run", cwd=twelve)
+    assert "12 of them identical" in output and "wrong" not in told
+    mid("report", "run", "--changed", tmp_path / "changed", cwd=twelve)
+    output, _ = mid("evaluate", *OWN, "--data", "data", *SHORT, "--out", "run", cwd=twelve)
+    assert "6 images" in output
+
+@pytest.mark.parametrize("words", [("verify", "run"), ("evaluate", *OWN, "--data", "data", *SHORT, "--out", "run")])
+def test_another_order_than_the_runs_is_refused(twelve, words):
+    told = mid(*words, "--class-order", "number", cwd=twelve, status=2)[1]
+    assert "--class-order number: the run has read its class folders by text; leave the option out" in told
+
+PREDICT = ("predict", "data/10/a.png", "--model", *OWN, "--recipe", "CC", "--format", "json", "--top", "12")
+
+def test_names_of_a_folder_are_read_in_the_order_given(twelve):
+    assert "two readings" in mid(*PREDICT, "--class-names", "names", cwd=twelve, status=2)[1]
+    for order, names in (("number", NUMBERED), ("text", sorted(NUMBERED))):
+        lines = json.loads(mid(*PREDICT, "--class-names", "names", "--class-order", order, cwd=twelve)[0])
+        assert all(line["name"] == names[line["class"]] for line in lines)
+    told = mid("export", *OWN, "--class-names", "names", "--out", "own.pt2", cwd=twelve, status=2)[1]
+    assert "two readings" in told
+
+def test_an_order_without_folders_is_refused(twelve):
+    (twelve / "names.txt").write_text("\n".join(NUMBERED))
+    for words in ((), ("--class-names", "names.txt")):
+        told = mid(*PREDICT, *words, "--class-order", "text", cwd=twelve, status=2)[1]
+        assert "--class-order says how the folders of --class-names FOLDER are read: give both, or neither" in told
+
+def test_somebody_elses_origin_is_not_read(twelve, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "origin.json").write_text("[1]")
+    from mid_nbdev.evaluation.verify import read_origin
+    assert read_origin(tmp_path / "out") == {}
+
+def test_what_a_class_is_called_decides_no_label_unless_it_was_given(twelve):
+    folder = twelve / "csv"
+    for name in ("10", "20"):
+        (folder / name).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(folder / name / "a.png")
+    (twelve / "labels.csv").write_text("file,label\n10/a.png,0\n20/a.png,1\n")
+    words = ("evaluate", *OWN, "--data", "csv", "--labels", "labels.csv", *SHORT)
+    mid(*words, "--out", "called", cwd=twelve)
+    assert "4 of them identical" in mid("verify", "called", cwd=twelve)[0]
+
+def test_a_head_of_random_weights_is_refused_at_the_command_line(twelve):
+    for name in ("timm/resnet18", "torchvision/resnet18"):
+        told = mid("evaluate", name, "--num-classes", "5", "--data", "data", cwd=twelve, status=2)[1]
+        assert "a head for 5 would be random; give --checkpoint FILE" in told

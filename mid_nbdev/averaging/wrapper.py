@@ -27,6 +27,7 @@ from ..errors import InputError
 from ..networks.classifier import Classifier
 from ..networks.engines import Engine, TorchEngine, make_engine
 from ..networks.models import load_classifier
+from ..networks.views import unchanged
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #a06f5e10
 CUT_TOGETHER = 64 # crops cut in one gather, at least
@@ -194,9 +195,10 @@ def average_images(
     "Probabilities of a stream of images by every recipe of a plan."
     if plan.policy:
         stopped = average_until_sure(engine, classifier, images, plan.policy)
-        ones, center = torch.ones_like(stopped.crops), [recipe is not plan.policy for recipe in plan.recipes]
-        chosen = torch.stack([stopped.first if first else stopped.probabilities for first in center], 1)
-        return Averaged(chosen, torch.stack([ones if first else stopped.crops for first in center], 1), None)
+        first, answer = (stopped.first, torch.ones_like(stopped.crops)), (stopped.probabilities, stopped.crops)
+        columns = [answer if recipe is plan.policy else first for recipe in plan.recipes]
+        probabilities, counts = (torch.stack(some, 1) for some in zip(*columns))
+        return Averaged(probabilities, counts, None)
     features, logits = forward_crops(engine, classifier, images, bool(plan.rows("feature")))
     with torch.autocast(classifier.device.type, enabled=False):
         averaged = average(plan, features, logits, classifier.head)
@@ -269,8 +271,10 @@ class Wrapper(nn.Module):
         plan: Plan, # of one recipe or a policy
     ) -> torch.Tensor: # probabilities (images, classes), float32
         "Probabilities of images by one recipe."
-        prepared = _with_boxes(pictures, keys, plan, self.classifier, self.seed)
-        averaged = average_images(self._engine_for(len(plan.crops) * len(pictures)), self.classifier, prepared, plan)
+        with unchanged():
+            prepared = _with_boxes(pictures, keys, plan, self.classifier, self.seed)
+            engine = self._engine_for(len(plan.crops) * len(pictures))
+            averaged = average_images(engine, self.classifier, prepared, plan)
         refuse_nan(averaged.probabilities, self.classifier)
         self.crops_used = averaged.crops[:, 0]
         return averaged.probabilities[:, 0]

@@ -149,9 +149,10 @@ def evaluate_command(
     from mid_nbdev.evaluation.claims import find_process
     from mid_nbdev.evaluation.evaluate import fit_to_source
     from mid_nbdev.evaluation.runs import evaluate_run
-    from mid_nbdev.evaluation.verify import make_origin
+    from mid_nbdev.evaluation.verify import make_origin, read_origin
     from mid_nbdev.networks.models import load_classifier, read_classes, restrict
 
+    if out: network = network.as_in(read_origin(out))
     plan, process, limits = make_plan(recipes), find_process(), files.limits()
     classifier = load_classifier(name, network.checkpoint, **given)
     if classes is not None: classifier = restrict(classifier, read_classes(classes, classifier.num_classes))
@@ -164,8 +165,9 @@ def evaluate_command(
         plan = make_plan(policy)
     if plan.policy: plan = make_plan(("CC", plan.policy)) # its first crop is the center: the baseline costs nothing
     folder = out or _run_folder(classifier, source)
+    network.as_in(read_origin(folder)) # refuses another order than the run's
     _tell_plan(classifier, source, plan)
-    origin = make_origin(name, data, labels, network.checkpoint, classes)
+    origin = make_origin(name, data, labels, network.checkpoint, classes, network.class_names, network.class_order)
     if fitted: origin["fitted"] = f"--budget {budget:g}" if budget is not None else f"--agreement {agreement:g}"
     run = evaluate_run(classifier, source, plan, folder, seed=seed, keep_crops=keep == "crops", process=process,
                        origin=origin, **compute.given())
@@ -198,6 +200,7 @@ def verify_command(
     from mid_nbdev.networks.models import load_classifier, read_classes, restrict
 
     opened, origin = Run.open(run), read_origin(run)
+    network = network.as_in(origin)
     classifier = source = None
     name, folder = model or origin.get("model"), data or origin.get("data")
     if images and not (name and folder):
@@ -207,8 +210,9 @@ def verify_command(
         checkpoint = network.checkpoint or origin.get("checkpoint")
         classifier = load_classifier(network.network(name), checkpoint, **opened.manifest["preprocessing"])
         if some := origin.get("classes"): classifier = restrict(classifier, read_classes(some, classifier.num_classes))
-        names = network.names(classifier.num_classes) or kept_class_names(opened)
-        source = find_source(folder, labels or origin.get("labels"), classifier.num_classes, names)
+        kept = kept_class_names(opened) if "class_names" in origin else []
+        names, labels = network.names(classifier.num_classes) or kept, labels or origin.get("labels")
+        source = find_source(folder, labels, classifier.num_classes, names, network.class_order)
     done = verify_run(opened, classifier, source, images, draw, **compute.given())
     line = f"{run}: {done.parts} of {len(opened.parts())} parts whole, {done.rows} rows"
     compared = f"{done.identical} of them identical, largest difference {done.largest:.1g}"

@@ -8,9 +8,9 @@ __all__ = ['Options', 'NetworkOptions', 'VerifyNetworkOptions', 'LabelledNetwork
 
 # %% ../../nbs/cli/01_options.ipynb #opt2imp
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from .app import say
 from ..errors import InputError
@@ -33,6 +33,17 @@ class NetworkOptions(Options):
     checkpoint: Path | None = None # .safetensors or .pth file of weights to use instead of the library's
     num_classes: int | None = None # classes of the network, if not as many as in the library
     class_names: Path | None = None # class names, one per line, or a folder of class folders (ImageNet's, or numbers)
+    class_order: str | None = None # number or text: how the folders of --class-names are read where it matters
+
+    _are_for_images: ClassVar[bool] = False # are there images in class folders besides?
+
+    def __post_init__(self):
+        if self.class_order is None: return
+        from mid_nbdev.data.classes import check_class_order
+
+        check_class_order(self.class_order, "--class-order")
+        if self._are_for_images or self.class_names and not self.class_names.is_file(): return
+        raise InputError("--class-order says how the folders of --class-names FOLDER are read: give both, or neither")
 
     def network(
         self,
@@ -50,20 +61,37 @@ class NetworkOptions(Options):
         "The names of the classes that were given."
         from mid_nbdev.data.sources import read_class_names
 
-        return read_class_names(self.class_names, num_classes) if self.class_names else []
+        return read_class_names(self.class_names, num_classes, self.class_order) if self.class_names else []
 
+    def as_in(
+        self,
+        origin: dict[str, str], # of a run, as `read_origin` gives it
+    ) -> Self:
+        "The options with the run's order of classes. Raises `InputError` if another was given."
+        kept = origin.get("class_order")
+        if kept and self.class_order not in (None, kept):
+            raise InputError(f"--class-order {self.class_order}: the run has read its class folders by {kept}; leave "
+                             "the option out, or evaluate into another --out")
+        return replace(self, class_order=self.class_order or kept)
+
+# %% ../../nbs/cli/01_options.ipynb #opt5netb
 @dataclass(frozen=True)
 class VerifyNetworkOptions(NetworkOptions):
     "The weights and the classes of a run's network."
     checkpoint: Path | None = None # file of weights (where it was)
     num_classes: int | None = None # classes of the network, if not as many as in the library (the run's)
     class_names: Path | None = None # class names, one per line, or a folder of class folders (the run's)
+    class_order: str | None = None # number or text: how class folders called by numbers are read (the run's)
+
+    _are_for_images: ClassVar[bool] = True
 
 @dataclass(frozen=True)
 class LabelledNetworkOptions(NetworkOptions):
     "The weights and the classes of a network for labelled images."
     class_names: Path | None = None # class names, one per line, or a folder of class folders; labels may be such names
     class_order: str | None = None # number or text: how class folders called by numbers are read where it matters
+
+    _are_for_images: ClassVar[bool] = True
 
 # %% ../../nbs/cli/01_options.ipynb #opt7pre
 def _three_numbers(

@@ -149,7 +149,8 @@ def _write_changed(
     say(f"{folder}: changed.csv lists {len(table)} images")
     if table.empty: return
     if "data" not in origin: return say("no contact sheet: the run does not know where its images are")
-    sheet = plot_changed(table, find_source(origin["data"], origin.get("labels"), len(names), names))
+    known, order = names if "class_names" in origin else [], origin.get("class_order")
+    sheet = plot_changed(table, find_source(origin["data"], origin.get("labels"), len(names), known, order))
     sheet.savefig(folder / "changed.png", dpi=150)
     plt.close(sheet)
     say(f"{folder}: changed.png shows them")

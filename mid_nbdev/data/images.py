@@ -31,7 +31,7 @@ from timm.data import ImageNetInfo
 
 from ..crops.boxes import resize
 from ..crops.geometry import resized_size
-from .classes import SPLITS, class_number, labels_by_folder, numbers_by_name
+from .classes import SPLITS, label_reader, labels_by_folder
 from mid_nbdev.data.files import (
     Limits,
     decoding,
@@ -174,9 +174,6 @@ def _read_class_folders(
         _log.info("%s: %d files are left out, since Pillow does not read such images (%s)", root, others.total(), kinds)
     if not names:
         raise InputError(f"{root}: no image files under it (expected class folders with .jpeg, .png, … files)")
-    if flat := [name for name in names if "/" not in name]:
-        raise InputError(f"{root}: {len(flat)} images lie outside class folders (first: {flat[0]}); "
-                         "for a flat folder give --labels with a CSV of file,label")
     labels = labels_by_folder(names, str(root), num_classes, class_names, class_order)
     return _sorted_source(root, list(zip(names, labels)))
 
@@ -210,18 +207,13 @@ def read_labels(
     class_names: Sequence[str] = (), # names of the classes by number, if they are known
 ) -> ImageSource: # the images of the table
     "A source from a CSV of file names and class numbers. Raises `InputError` naming the line that is wrong."
-    name, known, labelled = Path(labels).name, numbers_by_name(class_names), list[tuple[str, int]]()
-    hint = " and none of the class names" if class_names else "; for names give --class-names"
-    named = bool(class_names) and all(one.isdigit() for one in class_names) # then a number is a name, and nothing else
+    name, labelled, read = Path(labels).name, list[tuple[str, int]](), label_reader(num_classes, class_names)
     for number, (file, label) in enumerate(_read_table(labels).itertuples(index=False), start=2):
         if not file and not label: continue
         where = f"labels {name}, line {number}: label {label!r} of {file!r}"
-        if named and label.strip() not in known: raise InputError(f"{where} is none of the class names")
         if not file or Path(file).is_absolute() or ".." in Path(file).parts:
             raise InputError(f"labels {name}, line {number}: file {file!r} is no name inside the folder")
-        own = known.get(label.strip())
-        own = class_number(label.strip(), num_classes, where, hint) if own is None else own
-        labelled.append((PurePosixPath(file).as_posix(), own))
+        labelled.append((PurePosixPath(file).as_posix(), read(label, where)))
     if not labelled: raise InputError(f"labels {name}: no rows")
     twice = [file for file, times in Counter(file for file, _ in labelled).items() if times > 1]
     if twice: raise InputError(f"labels {name}: {len(twice)} files are listed more than once (first: {twice[0]!r})")

@@ -18,7 +18,7 @@ import numpy as np
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from .archives import IMAGE_COLUMNS, KEY_COLUMNS, image_bytes
+from .archives import IMAGE_COLUMNS, KEY_COLUMNS, image_bytes, sample_part
 from mid_nbdev.data.files import (
     Limits,
     file_size,
@@ -103,14 +103,13 @@ def _read_images(shard: Shard, files, limits: Limits) -> Iterator[_Item]:
 
 def _read_tar(shard: Shard, files, limits: Limits) -> Iterator[_Item]:
     "Images of a tar archive; of members alike up to the first dot, as `7.jpg` and `7.mask.png`, those with one ending."
-    waiting: dict[str, _Item] = {} # images of the sample at hand, by what follows the first dot
+    waiting: dict[str, _Item] = {} # images of the sample at hand, by their parts
     before = ""
     with _open(files, shard.paths[0]) as file, tarfile.open(fileobj=file, mode="r|") as archive:
         for member in archive:
-            folder, _, base = member.name.rpartition("/")
-            key, _, part = base.partition(".")
-            if f"{folder}/{key}" != before: yield from _of_sample(waiting)
-            before = f"{folder}/{key}"
+            sample, part = sample_part(member.name)
+            if sample != before: yield from _of_sample(waiting)
+            before = sample
             if not member.isreg() or not is_image(member.name): continue
             content = archive.extractfile(member)
             waiting[part] = _Item(member.name, content.read(limits.file_size + 1) if content else b"")

@@ -11,15 +11,16 @@ import json
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from timm.data import ImageNetInfo
 
-from .archives import DatasetArchive, ParquetArchive, TarArchive
-from .classes import class_number, class_numbers, labels_by_folder
+from .archives import DatasetArchive, ParquetArchive, TarArchive, sample_part
+from .classes import class_numbers, label_reader, labels_by_folder
 from .files import image_files, is_image, is_junk, package_folder
 from .images import Archive, ImageSource, imagenet_names, open_source, read_labels
 from ..errors import InputError
@@ -28,20 +29,14 @@ from ..errors import InputError
 _log = logging.getLogger(__name__)
 
 # %% ../../nbs/data/04_sources.ipynb #ffe0ac21
-def _sample(name: str) -> tuple[str, str]:
-    "A member's key and its part of the sample, as webdataset cuts names: at the first dot of the file's own name."
-    folder, slash, base = name.rpartition("/")
-    key, _, part = base.partition(".")
-    return folder + slash + key, part.lower()
-
-def _label(
-    value, # text or number
+def _read_all(
+    labels: Iterable[tuple[str, object]], # of each image: where its label stands, and the label, text or number
     num_classes: int, # classes of the network
-    where: str, # for the message
-) -> int: # 0 to num_classes - 1
-    "A label. Raises `InputError` if it is none."
-    text = str(value).strip()
-    return class_number(text, num_classes, f"{where}: label {text[:40]!r}")
+    class_names: Sequence[str], # names of the classes by number, if they are known
+) -> list[int]: # 0 to num_classes - 1
+    "Labels of an archive. Raises `InputError` naming the first that is none."
+    read = label_reader(num_classes, class_names)
+    return [read(text := str(label), f"{where}: label {text.strip()[:40]!r}") for where, label in labels]
 
 def _source(root: Path, labelled: list[tuple[str, int]], archive: Archive, title: str) -> ImageSource:
     "A source of an archive."
@@ -53,12 +48,15 @@ def _source(root: Path, labelled: list[tuple[str, int]], archive: Archive, title
 def _webdataset_labels(
     archive: TarArchive, # archive whose members are samples
     num_classes: int, # classes of the network
+    class_names: Sequence[str], # names of the classes by number, if they are known
     title: str, # for messages
 ) -> list[tuple[str, int]]: # (name, label)
     "The image of each sample and its .cls. Raises `InputError` for samples that have not one of each."
     samples: dict[str, dict[str, str]] = {}
     for name in archive.places:
-        if not is_junk(name): samples.setdefault(_sample(name)[0], {})[_sample(name)[1]] = name
+        if is_junk(name): continue
+        sample, part = sample_part(name)
+        samples.setdefault(sample, {})[part] = name
     labelled, lost = [], []
     for key, members in samples.items():
         images = [part for part in members if is_image(members[part])]
@@ -70,7 +68,9 @@ def _webdataset_labels(
         elif plain: labelled.append((members[plain[0]], members["cls"]))
     if lost: raise InputError(f"{title}: {len(lost)} images have no .cls member (first: {lost[0]!r})")
     texts = [archive.open(text).read(20).decode("ascii", "replace") for _, text in labelled]
-    return [(name, _label(text, num_classes, f"{title}, {name!r}")) for (name, _), text in zip(labelled, texts)]
+    names = [name for name, _ in labelled]
+    numbers = _read_all(((f"{title}, {name!r}", text) for name, text in zip(names, texts)), num_classes, class_names)
+    return list(zip(names, numbers))
 
 def _read_tars(
     paths: list[Path], # the archives
@@ -85,12 +85,9 @@ def _read_tars(
     if labels: return replace(read_labels(root, labels, num_classes, class_names), archive=archive, title=title)
     images = sorted(filter(is_image, archive.places))
     if not images: raise InputError(f"{title}: no image files in it")
-    if any(name.endswith(".cls") for name in archive.places):
-        return _source(root, sorted(_webdataset_labels(archive, num_classes, title)), archive, title)
+    if any(name.lower().endswith(".cls") for name in archive.places):
+        return _source(root, sorted(_webdataset_labels(archive, num_classes, class_names, title)), archive, title)
     inside = [name.partition("/")[2] if len(paths) > 1 else name for name in images] # without the archive's name
-    if not all("/" in name for name in inside):
-        raise InputError(f"{title}: images without .cls members and outside class folders; "
-                         "give --labels with a CSV of file,label")
     classes = labels_by_folder(inside, title, num_classes, class_names, class_order)
     return _source(root, list(zip(images, classes)), archive, title)
 
@@ -100,21 +97,23 @@ def _dataset_labels(
     archive: DatasetArchive, # dataset
     num_classes: int, # classes of the network
     class_names: Sequence[str], # names of the network's classes by number, if they are known
+    class_order: str | None, # as for `class_numbers`
     title: str, # for messages
 ) -> list[int]: # a class number each row
     "Labels of a dataset as the network numbers its classes. Raises `InputError` when its names do not settle it."
-    names = archive.class_names
-    most = len(names) or num_classes
-    labels = [_label(label, most, f"{title}, row {row}") for row, label in enumerate(archive.labels)]
+    names, rows = archive.class_names, ((f"{title}, row {row}", label) for row, label in enumerate(archive.labels))
+    if not names: return _read_all(rows, num_classes, class_names)
+    labels = _read_all(rows, len(names), ())
     strangers = not set(names) & set(class_names) # then the dataset's own numbers are the classes
-    if not names or strangers and len(names) == num_classes: return labels
-    numbers = class_numbers(names, num_classes, class_names)
+    if strangers and len(names) == num_classes: return labels
+    numbers = class_numbers(names, num_classes, class_names, class_order)
     return [numbers[names[label]] for label in labels]
 
 def _read_dataset(
     data: str, # folder, or hfds/NAME[:SPLIT]
     num_classes: int, # classes of the network
     class_names: Sequence[str] = (), # names of the classes by number, if they are known
+    class_order: str | None = None, # as for `class_numbers`
 ) -> ImageSource: # in the dataset's order
     "A source from a Hugging Face dataset."
     if find_spec("datasets") is None:
@@ -127,7 +126,7 @@ def _read_dataset(
     if isinstance(table, dict):
         raise InputError(f"data {data}: has the splits {', '.join(table)}; name the folder of one")
     archive = DatasetArchive(table, data)
-    labels = _dataset_labels(archive, num_classes, class_names, data)
+    labels = _dataset_labels(archive, num_classes, class_names, class_order, data)
     labelled = [(f"{row:08}", label) for row, label in enumerate(labels)]
     return _source(Path("."), labelled, archive, data if by_name else Path(data).name)
 
@@ -187,10 +186,10 @@ def _read_glob(
             raise InputError(f"labels {labels.name}: has none of the {len(paths)} files (first: {min(asked)!r})")
         return source.take(kept)
     resolved = [path.parent.resolve() / path.name for path in paths]
-    classes = class_numbers(list({path.parent.name for path in resolved}), num_classes, class_names, class_order)
-    root = Path(os.path.commonpath([path.parent.parent for path in resolved]))
-    labelled = sorted((path.relative_to(root).as_posix(), classes[path.parent.name]) for path in resolved)
-    return ImageSource(root, tuple(name for name, _ in labelled), np.array([label for _, label in labelled], np.int64))
+    root = Path(os.path.commonpath([path.parent.parent for path in resolved])) # so that each has a folder below it
+    inside = sorted(path.relative_to(root).as_posix() for path in resolved)
+    numbers = labels_by_folder(inside, str(root), num_classes, class_names, class_order)
+    return ImageSource(root, tuple(inside), np.array(numbers, np.int64))
 
 # %% ../../nbs/data/04_sources.ipynb #unpack01
 def _is_unpacked(
@@ -257,16 +256,17 @@ def find_source(
     """
     text, name, table = str(data), Path(str(data)).name, Path(labels) if labels else None
     if str(labels) == "real" or str(labels).endswith(".json"):
-        return _read_real_labels(find_source(data, None, num_classes), str(labels))
+        return _read_real_labels(find_source(data, None, num_classes, class_names, class_order), str(labels))
     saved = any((Path(text) / own).is_file() for own in ("dataset_info.json", "dataset_dict.json"))
-    if saved or text.startswith("hfds/"): return _read_dataset(text, num_classes, class_names)
+    if saved or text.startswith("hfds/"): return _read_dataset(text, num_classes, class_names, class_order)
     packed = not _is_unpacked(Path(text))
     if packed and (tars := _there(text, ".tar")):
         return _read_tars(tars, table, num_classes, name, class_names, class_order)
     if packed and (parquets := _there(text, ".parquet")):
         archive = ParquetArchive(parquets, name)
-        labelled = [(image, _label(label, num_classes, f"{name}, {image!r}")) for image, label in archive.labels]
-        return _source(Path(text).parent, labelled, archive, name)
+        rows = ((f"{name}, {image!r}", label) for image, label in archive.labels)
+        numbers = _read_all(rows, num_classes, class_names)
+        return _source(Path(text).parent, list(zip(archive.places, numbers)), archive, name)
     if Path(text).is_dir(): return open_source(text, labels, num_classes, class_names, class_order)
     return _read_glob(text, table, num_classes, class_names, class_order)
 
@@ -292,15 +292,24 @@ def read_class_names(
                      "expected one for each")
 
 # %% ../../nbs/data/04_sources.ipynb #78617523
+def _are_own(
+    folders: list[str], # names of class folders
+) -> bool: # names of 1,000 classes that are not ImageNet's
+    "Do the folders of a network of 1,000 classes name classes of its own?"
+    known = {*ImageNetInfo().label_names(), *map(str, range(1000))}
+    return len(folders) == 1000 and known.isdisjoint(folders)
+
 def names_of_classes(
     source: ImageSource | None, # labelled images, if there are any
     num_classes: int, # classes of the network
 ) -> list[str]: # by class number; the number itself where nothing names a class
     "What the classes are called, as far as it can be known."
-    if num_classes == 1000: return imagenet_names()
     folders: dict[int, set[str]] = {}
     for name, label in zip(source.names, source.labels.tolist()) if source else ():
         folders.setdefault(label, set()).add(PurePosixPath(name).parts[0] if "/" in name else "")
     named = {label: min(found) for label, found in folders.items() if len(found) == 1}
     if "" in named.values() or not len(named) == len(folders) == len(set(named.values())): named = {}
-    return [named.get(number, str(number)) for number in range(num_classes)]
+    if num_classes == 1000 and not _are_own(list(named.values())): return imagenet_names()
+    taken = set(named.values())
+    plain = [f"class {number}" if str(number) in taken else str(number) for number in range(num_classes)]
+    return [named.get(number, text) for number, text in enumerate(plain)]

@@ -141,19 +141,22 @@ def make_origin(
     labels: str | Path | None = None, # as for `find_source`
     checkpoint: Path | None = None, # file of weights
     classes: str | None = None, # as for `read_classes`
+    class_names: Path | None = None, # as for `read_class_names`
+    class_order: str | None = None, # as for `class_numbers`
 ) -> dict[str, str | None]: # as it stands beside a run's manifest
     "Where network and images come from."
     def place(text):
         return str(text) if re.fullmatch(r"hfds/.*|real|imagenet-[ar]", str(text)) else str(Path(text).resolve())
-    given = {"data": data, "labels": labels, "checkpoint": checkpoint, "classes": classes}
-    return {"model": model, **{name: None if text is None else place(text) for name, text in given.items()}}
+    given = {"data": data, "labels": labels, "checkpoint": checkpoint, "classes": classes, "class_names": class_names}
+    places = {name: None if text is None else place(text) for name, text in given.items()}
+    return {"model": model, **places, "class_order": class_order}
 
 def read_origin(
     folder: Path, # a run's folder
 ) -> dict[str, str]: # as `make_origin` gives it, without what was not given; empty if there is none
     "Where a run's network and images came from. Raises `InputError` for a file that is something else."
     path = folder / "origin.json"
-    if not path.exists(): return {}
+    if not path.exists() or not (folder / "manifest.json").exists(): return {} # without a manifest it is not ours
     try: return {name: value for name, value in json.loads(path.read_text()).items() if isinstance(value, str)}
     except (ValueError, AttributeError) as error:
         raise InputError(f"{path}: not what `mid evaluate` writes ({error}); delete it") from error

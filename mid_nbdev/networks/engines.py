@@ -27,7 +27,7 @@ from .classifier import Classifier
 from .models import weights_hash
 from .outputs import same_answers, smooth_crops
 from .process import keep_freed_memory, one_thread, precision
-from .views import fingerprint, use_channels_last
+from .views import Watch, fingerprint, use_channels_last, was_looked_at
 
 # %% ../../nbs/networks/06_engines.ipynb #bf93a02b
 def pick_device(
@@ -220,12 +220,17 @@ class _ConvertedEngine:
         else: raise InputError("its answers are not PyTorch's")
         if not known and self.dtype != "float32": self._load(path, self.dtype)
         _agreed.add((self.name, found))
-        self._found = found
+        self._found, self._watch = found, Watch(self.classifier)
+
+    def _follow(self) -> None:
+        "Convert the classifier anew if it is another one now."
+        if (found := fingerprint(self.classifier)) != self._found: self._open(found)
+        else: self._watch = Watch(self.classifier)
 
     def outputs(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
         "Outputs of each batch, in order."
         self.classifier.follow()
-        if (found := fingerprint(self.classifier)) != self._found: self._open(found)
+        if not was_looked_at(self) and self._watch.changed(self.classifier): self._follow()
         yield from self._run(batches)
 
 # %% ../../nbs/networks/06_engines.ipynb #258def96

@@ -23,8 +23,8 @@ import torch
 import torchvision
 from torch import nn
 
+from ..data.classes import class_number
 from ..data.files import package_folder
-from ..data.images import class_number
 from ..errors import InputError
 from .checkpoints import hint, matched, misfits, read_checkpoint
 from mid_nbdev.networks.classifier import (
@@ -51,12 +51,12 @@ def _known(library: str) -> list[str]:
     "Architectures of a library."
     return timm.list_models() if library == "timm" else torchvision.models.list_models(module=torchvision.models)
 
-# %% ../../nbs/networks/04_models.ipynb #90c33c7f
 def _tags(library: str, architecture: str) -> list[str]:
     "Names of the weights that a library has for an architecture."
     if library == "torchvision": return [weights.name for weights in torchvision.models.get_model_weights(architecture)]
     return [name.partition(".")[2] for name in timm.list_models(f"{architecture}.*", pretrained=True)]
 
+# %% ../../nbs/networks/04_models.ipynb #90c33c7f
 def _literal(text: str):
     "A Python literal, or the text itself."
     try: return literal_eval(text)
@@ -77,6 +77,10 @@ def parse_name(
     elsewhere = _SOURCE.match(name.strip())
     plain, *pairs = re.split(r",(?=\s*\w+\s*=)" if elsewhere else ",", name.strip())
     if plain in PACKAGED and not pairs: return NetworkName("packaged", plain, "", ())
+    if plain in PACKAGED:
+        raise InputError(f"network {name!r}: the packaged {plain} has its 1,000 classes and takes no arguments; leave "
+                         f"{', '.join(pairs)} out or, for weights of your own, name timm/{PACKAGED[plain][1]} and give "
+                         "--checkpoint FILE")
     if elsewhere:
         place = plain.partition(":")[2]
         if not place: raise InputError(f"network {name!r}: expected hf-hub:OWNER/NAME or local-dir:FOLDER")
@@ -154,6 +158,27 @@ def _torchvision_network(
     return torchvision.models.get_model(parsed.architecture, weights=None, **{**built, **arguments}), weights
 
 # %% ../../nbs/networks/04_models.ipynb #80b85158
+def _trained_classes(
+    parsed: NetworkName, # of timm or torchvision
+) -> int | None: # 0 if they have no head, None if that is not known
+    "How many classes a library's weights know."
+    if parsed.library == "timm":
+        config = timm.models.get_pretrained_cfg(f"{parsed.architecture}.{parsed.tag}".rstrip("."))
+        return config.num_classes if config else None
+    weights = torchvision.models.get_model_weights(parsed.architecture)[parsed.tag or "DEFAULT"]
+    return len(weights.meta["categories"])
+
+def _refuse_random_head(
+    parsed: NetworkName, # network whose library's own weights are asked for
+    known: int | None, # how many classes they know
+) -> None:
+    "Raise `InputError` for another number of classes: a library would make a head of random weights."
+    asked = dict(parsed.arguments).get("num_classes")
+    if not asked or asked == known: return
+    raise InputError(f"network {parsed.architecture!r}: its weights are for {known} classes, and a head for {asked} "
+                     f"would be random; give --checkpoint FILE with weights trained for {asked} classes, or leave "
+                     "num_classes out")
+
 def _create(
     parsed: NetworkName, # network's name
     pretrained: bool, # load the library's weights?
@@ -163,12 +188,14 @@ def _create(
     if parsed.library == "packaged":
         network = timm.create_model(PACKAGED[parsed.architecture][1])
         return network, timm_preprocessing(network), parsed.architecture, "timm's configuration"
+    if pretrained and ":" not in parsed.architecture: _refuse_random_head(parsed, _trained_classes(parsed))
     if parsed.library == "timm":
         named = f"{parsed.architecture}.{parsed.tag}".rstrip(".")
         network = timm.create_model(named, pretrained=pretrained, **arguments)
-        if ":" in parsed.architecture:
-            return network, timm_preprocessing(network), f"timm/{named}", "the checkpoint's config.json"
         stated: Any = network.pretrained_cfg
+        if ":" in parsed.architecture:
+            if pretrained: _refuse_random_head(parsed, stated.get("num_classes"))
+            return network, timm_preprocessing(network), f"timm/{named}", "the checkpoint's config.json"
         tag = stated.get("tag") or parsed.tag
         full = f"timm/{parsed.architecture}.{tag}".rstrip(".")
         return network, timm_preprocessing(network), full, "timm's configuration"
