@@ -1,28 +1,70 @@
-"""Serve an exported graph: `python serve.py model.onnx 8000`, then `curl --data-binary @photo.jpg localhost:8000`."""
+"""Serve an exported graph: `python serve.py model.onnx 8000`, then `curl --data-binary @photo.jpg localhost:8000`.
+
+Needs the extra `serve`. A request is read whole before it takes one of the two threads that compute; what is too large,
+too slow or too much is refused before it costs anything. On the internet, put it behind a proxy."""
 import io
 import json
 import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import onnxruntime
 from PIL import Image
+from waitress import serve
 
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
+FORMATS = ("JPEG", "PNG", "WEBP")  # a decoder that is not asked cannot be attacked
+MOST_PIXELS = 2**24  # of an image; the graph needs 30 bytes for each
+LIMITS = {
+    "max_request_body_size": 2**24,  # bytes
+    "max_request_header_size": 2**14,  # bytes
+    "channel_timeout": 10,  # seconds of silence
+    "cleanup_interval": 2,  # seconds between looks at who is silent
+    "connection_limit": 32,  # requests that are read, wait or are answered
+    "threads": 2,  # of them, requests that are computed
+}
 
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        try: image = Image.open(io.BytesIO(self.rfile.read(int(self.headers.get("Content-Length", 0))))).convert("RGB")
-        except Exception as error: return self.send_error(400, "not an image", str(error))
-        probabilities, = session.run(None, {"image": np.array(image)})
-        best = np.argsort(-probabilities)[:5].tolist()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.end_headers()
+
+class Refused(Exception):
+    "What was sent is not taken; the status says why."
+
+
+def read_image(content: bytes) -> np.ndarray:
+    "Pixels, uint8 (height, width, 3), of an image whose size is looked at before it is decoded."
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        if image.width * image.height > MOST_PIXELS:
+            raise Refused("413 Content Too Large", f"{image.width}x{image.height} pixels; at most {MOST_PIXELS:,}")
+        return np.array(image.convert("RGB"))
+    except Image.DecompressionBombError as error:
+        raise Refused("413 Content Too Large", f"more than {MOST_PIXELS:,} pixels") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise Refused("400 Bad Request", f"not an image; expected {', '.join(FORMATS)}") from error
+
+
+def make_app(path: str):
+    "The WSGI application that answers for a graph."
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
+
+    def classify(content: bytes) -> list[dict]:
+        (probabilities,) = session.run(None, {"image": read_image(content)})
+        best = np.argsort(-probabilities, kind="stable")[:5].tolist()
         called = [names[number] if names else str(number) for number in best]
-        answer = [{"class": number, "name": name, "probability": float(probabilities[number])}
-                  for number, name in zip(best, called)]
-        self.wfile.write(json.dumps(answer).encode())
+        return [{"class": number, "name": name, "probability": float(probabilities[number])}
+                for number, name in zip(best, called)]
 
-ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
+    def app(environ, start_response):
+        status, answer = "200 OK", None
+        try:
+            if environ["REQUEST_METHOD"] != "POST":
+                raise Refused("405 Method Not Allowed", "POST an image")
+            answer = classify(environ["wsgi.input"].read())
+        except Refused as refused:
+            status, answer = refused.args[0], {"error": refused.args[1]}
+        start_response(status, [("Content-Type", "application/json")])
+        return [json.dumps(answer).encode()]
+
+    return app
+
+
+if __name__ == "__main__":
+    serve(make_app(sys.argv[1]), host="127.0.0.1", port=int(sys.argv[2]), **LIMITS)

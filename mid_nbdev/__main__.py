@@ -6,6 +6,9 @@
 __all__ = ['main']
 
 # %% ../nbs/cli/08_main.ipynb #5468debb
+import os
+import sys
+
 import mid_nbdev.cli.evaluate  # noqa: F401
 import mid_nbdev.cli.export  # noqa: F401
 import mid_nbdev.cli.machine  # noqa: F401
@@ -17,6 +20,9 @@ from .cli.app import app
 # %% ../nbs/cli/08_main.ipynb #f835177a
 def main() -> None:
     "Entry point of the `mid` command."
+    os.environ["MPLBACKEND"] = "agg" # pictures are written, never shown
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"): stream.reconfigure(errors="backslashreplace") # a terminal without UTF-8
     app()
 
 if __name__ == "__main__" and "__file__" in globals(): main()

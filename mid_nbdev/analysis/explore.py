@@ -21,12 +21,12 @@ import torch
 from fastcore.basics import patch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 
 from .plots import COLORS, LEVEL_COLORS, LEVEL_MARKERS, draw_boxes, draw_crops, short_name
 from ..averaging.wrapper import MID, as_list, crop_outputs
 from ..crops.boxes import RANDOM_KINDS
 from ..crops.recipes import LEVELS, AnyRecipe, Plan, Recipe, make_plan, parse_recipe
+from ..data.files import open_image
 from ..data.images import ImageSource
 from ..errors import InputError
 from ..networks.classifier import Classifier
@@ -139,7 +139,7 @@ def _plot_look(
     photo, grid = upper.subfigures(1, 2, squeeze=False, width_ratios=[4, 6])[0]
     axis = photo.subplots()
     draw_boxes(axis, seen.resized, seen.plan, seen.boxes, crop_size)
-    axis.set_title(_title(seen, class_names, answer, label), fontweight="bold", fontsize=9)
+    axis.set_title(_title(seen, class_names, answer, label), fontweight="bold", fontsize=9, parse_math=False)
     draw_crops(grid, seen.plan, seen.crops[:count], seen.opinions, answer, class_names, other="")
     if count < len(seen.crops): grid.suptitle(f"{count} of {len(seen.crops)} crops", fontsize=8)
     averages, growth = lower.subplots(1, 2)
@@ -188,7 +188,9 @@ class Explorer:
         "The figure of an image under a recipe."
         image, label = self.images[name or self.name]
         picture, key = image, None
-        if isinstance(image, (str, Path)): picture, key = Image.open(image), name or self.name
+        if isinstance(image, (str, Path)):
+            key = name or self.name
+            with open_image(image) as opened: picture = opened.copy()
         seen = _look_at(self.classifier, picture, recipe or self.recipe, key, self.seed if seed is None else seed)
         return _plot_look(seen, self.classifier.preprocessing.crop_size, self.class_names, label)
 

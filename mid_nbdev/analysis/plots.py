@@ -24,6 +24,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from ..averaging.wrapper import as_pil, crop_outputs
 from ..crops.boxes import resize
 from ..crops.recipes import Plan, make_plan
+from ..data.files import csv_bytes
 from ..networks.classifier import Classifier
 
 # %% ../../nbs/analysis/02_plots.ipynb #a5c23511
@@ -100,7 +101,7 @@ def draw_crops(
         found, text = _opinion(probabilities, class_names)
         cell.imshow(pixels.permute(1, 2, 0))
         color, sign = ("black", "✓") if found == label else (COLORS["CC"], other)
-        cell.set_title(f"{text} {sign}", fontsize=7, color=color)
+        cell.set_title(f"{text} {sign}", fontsize=7, color=color, parse_math=False)
         for spine in cell.spines.values(): spine.set(visible=True, linewidth=2.5, color=_color(*crop))
 
 # %% ../../nbs/analysis/02_plots.ipynb #181ac29e
@@ -125,8 +126,8 @@ def plot_opinions(
     for recipe, probabilities in zip(plan.recipes, averaged):
         found, text = _opinion(probabilities, class_names)
         below.append(f"{recipe}: {text}{' ✓' if found == label else f', {truth} {float(probabilities[label]):.0%}'}")
-    axis.set_title(truth, fontweight="bold")
-    axis.set_xlabel("\n".join(below), loc="left")
+    axis.set_title(truth, fontweight="bold", parse_math=False)
+    axis.set_xlabel("\n".join(below), loc="left", parse_math=False)
     draw_crops(grid, plan, crops, opinions, label, class_names)
     return figure
 
@@ -216,7 +217,7 @@ def save_figure(
     Path(stem).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(f"{stem}.png")
     figure.savefig(f"{stem}.svg", metadata={"Date": None})
-    numbers.to_csv(f"{stem}.csv", index=False, float_format="%.6g")
+    Path(f"{stem}.csv").write_bytes(csv_bytes(numbers, float_format="%.6g"))
     plt.close(figure)
 
 # %% ../../nbs/analysis/02_plots.ipynb #41e6ecf5

@@ -14,11 +14,10 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from PIL import Image
 
 from .plots import COLORS, corrected_images
 from .stats import describe, gain_interval
-from ..data.files import printable, write_whole
+from ..data.files import csv_bytes, open_image, printable, write_whole
 from ..data.images import ImageSource, imagenet_names
 from ..errors import InputError
 from ..evaluation.runs import Run
@@ -51,7 +50,7 @@ def table_bytes(
 ) -> bytes: # the file's content
     "A table in a format. Raises `InputError` for an ending that is not known."
     sink = io.BytesIO()
-    if ending == ".csv": table.to_csv(sink, index=False)
+    if ending == ".csv": sink.write(csv_bytes(table))
     elif ending == ".json": table.to_json(sink, orient="records", indent=1)
     elif ending == ".jsonl": table.to_json(sink, orient="records", lines=True)
     elif ending == ".parquet": table.to_parquet(sink, index=False)
@@ -61,14 +60,15 @@ def table_bytes(
     return sink.getvalue()
 
 def _markdown(table: pd.DataFrame) -> str:
-    "A table in Markdown; a bar within a cell is escaped."
-    escape = lambda value: str(value).replace("|", r"\|")
+    "A table in Markdown; a bar within a cell is escaped, and what a browser would take for a tag."
+    escape = lambda value: printable(str(value), keep="\\").replace("|", r"\|").replace("<", "&lt;")
     return table.map(escape).rename(columns=escape).to_markdown(index=False, disable_numparse=True) + "\n"
 
 def _latex(table: pd.DataFrame) -> str:
     "A tabular with booktabs' rules."
     columns = "l" + "r" * (table.shape[1] - 1)
-    text = table.map(str).to_latex(index=False, escape=True, column_format=columns)
+    shown = table.map(lambda value: printable(str(value), keep="\\"))
+    text = shown.to_latex(index=False, escape=True, column_format=columns)
     return text.replace("–", "--")
 
 # %% ../../nbs/analysis/01_results.ipynb #fa75ef1e
@@ -79,7 +79,7 @@ def keep_class_names(
     names: Sequence[str], # by class number
 ) -> None:
     "Write the names of the classes into a run's folder."
-    lines = [" ".join(printable(name).splitlines()) + "\n" for name in names]
+    lines = [printable(name) + "\n" for name in names]
     write_whole(run.folder / _CLASSES, "".join(lines).encode())
 
 def kept_class_names(
@@ -167,10 +167,11 @@ def plot_changed(
     figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat: axis.axis("off")
     for axis, line in zip(axes.flat, shown.itertuples()):
-        with Image.open(source.file(numbers[line.image])) as image:
+        with open_image(source.file(numbers[line.image])) as image:
             image.thumbnail((300, 300))
             axis.imshow(image.convert("RGB"))
         label, before, after = (_shorten(text) for text in (line.label, line.before, line.after))
         color = COLORS["RC" if line.what == "corrected" else "CC"]
-        axis.set_title(f"{line.what}: {label}\n{before}\n→ {after}", fontsize=6.5, color=color)
+        title = f"{line.what}: {label}\n{before}\n→ {after}"
+        axis.set_title(title, fontsize=6.5, color=color, parse_math=False)
     return figure

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from .app import command, say
+from .app import command, say, show
 from mid_nbdev.cli.options import (
     ComputeOptions,
     LabelledNetworkOptions,
@@ -36,6 +36,7 @@ def demo_command(
 
     from mid_nbdev.analysis.plots import corrected_images, plot_gains, plot_opinions, use_style
     from mid_nbdev.analysis.stats import report
+    from mid_nbdev.data.files import csv_bytes, write_whole
     from mid_nbdev.data.images import demo_source, imagenet_names
     from mid_nbdev.evaluation.runs import evaluate_run
     from mid_nbdev.networks.models import load_classifier
@@ -45,12 +46,12 @@ def demo_command(
     show_runs([run], "CC")
     use_style()
     table, name = report(run.rows()), corrected_images(run.rows())["image"][0]
-    table.to_csv(out / "report.csv", index=False)
+    write_whole(out / "report.csv", csv_bytes(table))
     photo, label = Image.open(source.root / name), int(source.labels[source.names.index(name)])
     crops = plot_opinions(classifier, photo, label, imagenet_names(), "CC,5FC,10RC", key=name)
     crops.savefig(out / "crops.png")
     plot_gains(table, f"{classifier.name}, {len(source)} photographs").savefig(out / "gains.png")
-    typer.echo(
+    show(
         f"{len(source)} photographs prove nothing about accuracy: the intervals are wider than any gain. "
         "They show that it runs.\n"
         f"Written to {out}: crops.png (a photo, its boxes, what each crop thought), gains.png, report.csv, run/\n"
@@ -204,7 +205,8 @@ def verify_command(
     classifier = source = None
     name, folder = model or origin.get("model"), data or origin.get("data")
     if images and not (name and folder):
-        say("nothing is computed again: the run does not know its network and images; give --model and --data")
+        say(f"nothing is computed again: what this run, of {opened.manifest['network']}, says of network and images is "
+            "missing or not written by this account, and then it is not opened; give --model and --data")
     elif images:
         assert name and folder
         checkpoint = network.checkpoint or origin.get("checkpoint")
@@ -216,6 +218,6 @@ def verify_command(
     done = verify_run(opened, classifier, source, images, draw, **compute.given())
     line = f"{run}: {done.parts} of {len(opened.parts())} parts whole, {done.rows} rows"
     compared = f"{done.identical} of them identical, largest difference {done.largest:.1g}"
-    typer.echo(f"{line}, {done.recomputed} computed again, {compared}" if done.recomputed else line)
+    show(f"{line}, {done.recomputed} computed again, {compared}" if done.recomputed else line)
     for problem in done.problems: say(f"wrong: {problem}")
     if done.problems: raise typer.Exit(1)

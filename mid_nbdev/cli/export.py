@@ -8,9 +8,7 @@ __all__ = ['export_command']
 # %% ../../nbs/cli/05_export.ipynb #15202b7a
 from pathlib import Path
 
-import typer
-
-from .app import command, say
+from .app import command, say, show
 from .options import NetworkOptions, PreprocessingOptions, tell_preprocessing
 from ..errors import InputError
 
@@ -70,5 +68,5 @@ def export_command(
         out.unlink()
         raise InputError(f"{title}: the graph's probabilities differ from the library's by {difference:.1g}, "
                          f"more than {TOLERANCE}; nothing is written")
-    typer.echo(f"{out}: {title}, {wrapper.recipe}; probabilities differ from the library's by at most {difference:.1g}")
+    show(f"{out}: {title}, {wrapper.recipe}; probabilities differ from the library's by at most {difference:.1g}")
     if out.suffix == ".onnx" and not given_boxes and not resized: say(_weigh(wrapper, out))

@@ -8,6 +8,7 @@ __all__ = ['doctor_command', 'bench_command']
 # %% ../../nbs/cli/07_machine.ipynb #36b3ee6e
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
 from importlib.util import find_spec
@@ -16,7 +17,7 @@ from pathlib import Path
 import typer
 
 from .. import __version__
-from .app import command, print_table, say
+from .app import command, print_table, say, show
 from ..errors import InputError
 
 # %% ../../nbs/cli/07_machine.ipynb #ee090061
@@ -85,10 +86,16 @@ def _weights_found() -> list[str]: # a line each
     from mid_nbdev.networks.models import PACKAGED
 
     lines = [f"package: {name}" for name, (module, _) in PACKAGED.items() if find_spec(module)]
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    home = Path(os.environ.get("HF_HOME", os.path.expanduser("~/.cache/huggingface")))
     hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
     cached = [*(Path(torch.hub.get_dir()) / "checkpoints").glob("*.pth"), *hub.glob("models--*")]
     return lines + [f"cache: {path.name}" for path in sorted(cached)]
+
+def _cache() -> list[str]: # a line
+    "Where converted networks and measurements are kept."
+    from mid_nbdev.networks.process import cache_folder
+
+    return [str(cache_folder())]
 
 # %% ../../nbs/cli/07_machine.ipynb #e27778e2
 def _slow_processors() -> list[str]: # a sentence each
@@ -128,7 +135,15 @@ def _slow_reasons() -> list[str]: # a sentence each
     return reasons
 
 # %% ../../nbs/cli/07_machine.ipynb #b77d4e18
-def _rate() -> str:
+def _found(
+    look: Callable[[], list[str]], # what looks at one side of the machine
+) -> list[str]: # a line each; one that says why nothing is known, if that failed
+    "What can be told of a machine, whatever is wrong with it."
+    try: return look()
+    except (OSError, RuntimeError, LookupError, ValueError) as error:
+        return [f"cannot be told here: {' '.join(str(error).split())[:200] or type(error).__name__}"]
+
+def _rate() -> list[str]: # a line
     "How many crops a second the fastest engine forwards here."
     import torch
 
@@ -142,8 +157,8 @@ def _rate() -> str:
         classifier = load_classifier("timm/tf_efficientnet_lite0", pretrained=False)
     engine = load_engine(classifier, device=device)
     crops = crop_rate(engine, 224, device)
-    return (f"rate {crops:,.0f} crops a second with efficientnet_lite0, engine {engine.name}: "
-            f"20 crops of 1,000 images in about {20_000 / crops / 60:,.1f} minutes")
+    return [f"{crops:,.0f} crops a second with efficientnet_lite0, engine {engine.name}: "
+            f"20 crops of 1,000 images in about {20_000 / crops / 60:,.1f} minutes"]
 
 # %% ../../nbs/cli/07_machine.ipynb #macdoc01
 @command
@@ -156,17 +171,17 @@ def doctor_command(
     packages = _check_packages()
     needed, lacking = packages[packages["extra"] == ""], _missing_of_extras(packages)
     verdicts = ["" if fine else "not fine" for fine in needed["fine"]]
-    typer.echo(f"mid_nbdev {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
+    show(f"mid_nbdev {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}")
     print_table(needed[["package", "here", "needs"]].assign(verdict=verdicts))
     for extra, names in lacking.items():
-        typer.echo(f"extra {extra}: lacks {', '.join(names)}" if names else f"extra {extra}: there")
+        show(f"extra {extra}: lacks {', '.join(names)}" if names else f"extra {extra}: there")
     if not needed["fine"].all():
         typer.echo("error: packages are missing or out of range; run: pip install --upgrade mid_nbdev", err=True)
         raise typer.Exit(1)
-    for title, lines in (("device", _devices()), ("engine", _engines()), ("weights", _weights_found())):
-        for line in lines: typer.echo(f"{title} {line}")
-    if rate: typer.echo(_rate())
-    for reason in _slow_reasons(): typer.echo(f"slow {reason}")
+    sides = {"device": _devices, "engine": _engines, "weights": _weights_found, "cache": _cache, "rate": _rate,
+             "slow": _slow_reasons}
+    for title, look in sides.items():
+        for line in _found(look) if rate or title != "rate" else (): show(f"{title} {line}")
 
 # %% ../../nbs/cli/07_machine.ipynb #b8800095
 def _measure(

@@ -164,12 +164,13 @@ class LimitOptions(Options):
     "How large a file may be."
     max_pixels: int | None = None # most pixels of an image (178,956,970); larger ones are counted as failed
     max_bytes: int | None = None # most bytes of an image file (268,435,456); larger ones are counted as failed
+    max_resized: int | None = None # most pixels of a resized image (16,777,216); larger ones are counted as failed
 
     def limits(self): # a `Limits`
         "The limits, the library's where none was given."
         from mid_nbdev.data.files import Limits
 
-        given = {"pixels": self.max_pixels, "file_size": self.max_bytes}
+        given = {"pixels": self.max_pixels, "file_size": self.max_bytes, "resized": self.max_resized}
         return Limits(**{name: value for name, value in given.items() if value is not None})
 
 # %% ../../nbs/cli/01_options.ipynb #optBtell

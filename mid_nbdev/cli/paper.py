@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from .app import REPORT_FORMATS, command, print_table, say
+from .app import REPORT_FORMATS, command, print_table, say, show
 from ..errors import InputError
 
 # %% ../../nbs/cli/06_paper.ipynb #b55c75fe
@@ -21,9 +21,9 @@ def _print_rows(
 ) -> None:
     "Print a table in one of the formats."
     if format not in REPORT_FORMATS: raise InputError(f"format {format!r}: expected {', '.join(REPORT_FORMATS)}")
-    if format == "csv": typer.echo(table.to_csv(index=False).rstrip())
-    elif format == "json": typer.echo(table.to_json(orient="records", indent=1))
-    else: print_table(table if readable is None else readable, markdown=format == "markdown")
+    if format == "csv": show(table.to_csv(index=False).rstrip())
+    elif format == "json": show(table.to_json(orient="records", indent=1))
+    else: print_table(table if readable is None else readable, markdown=format == "markdown", breaks=True)
 
 @command
 def models_command(
@@ -118,8 +118,8 @@ def reproduce_command(
     with TemporaryDirectory() if dry_run else nullcontext(out) as folder:
         skipped = reproduce_table(number, source, folder, names, pretrained=not dry_run, **how)
     done = f"{len(names) - len(skipped)} of {len(names)} networks"
-    if dry_run: typer.echo(f"dry run: {done} went through with random weights; nothing is kept")
-    else: typer.echo(f"{done} are there; next: mid table {number} --runs {out}")
+    if dry_run: show(f"dry run: {done} went through with random weights; nothing is kept")
+    else: show(f"{done} are there; next: mid table {number} --runs {out}")
     for name, reason in skipped.items(): say(f"skipped {name}: {reason}")
     if skipped: raise typer.Exit(1)
 
@@ -149,12 +149,12 @@ def histogram_command(
     shapes, failed = _image_sizes(source, resize)
     sides = shapes["longer_side"]
     median = f"median {sides.median():.0f}, longest {sides.max()}"
-    typer.echo(f"{len(sides):,} images, longer side after resizing the shorter to {resize}: {median}")
-    typer.echo(", ".join(f"{(sides > limit).mean():.2%} above {limit}" for limit in (resize, 400, 500)))
+    show(f"{len(sides):,} images, longer side after resizing the shorter to {resize}: {median}")
+    show(", ".join(f"{(sides > limit).mean():.2%} above {limit}" for limit in (resize, 400, 500)))
     if out:
         from mid_nbdev.analysis.plots import plot_longer_sides, save_figure, use_style
         use_style()
         save_figure(plot_longer_sides(sides, resize), out, shapes)
-        typer.echo(f"written: {out}.png, {out}.svg, {out}.csv")
+        show(f"written: {out}.png, {out}.svg, {out}.csv")
     for name, reason in failed.items(): say(f"{name}: {reason}")
     if failed: raise typer.Exit(1)

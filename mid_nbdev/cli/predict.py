@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from .app import command, print_table, say
+from .app import command, print_table, say, show
 from .options import LimitOptions, NetworkOptions, PredictOptions, PreprocessingOptions, tell_preprocessing
 from ..errors import InputError
 
@@ -201,7 +201,7 @@ def predict_command(
     answers, failed = _predict_files(found, classifier, plan, compute, files.limits(), exif)
     table = _best(answers, names, top)
     if out is not None: write_whole(Path(out), table_bytes(_with_failures(table, failed), Path(out).suffix.lower()))
-    if format != "table": typer.echo(table_bytes(_with_failures(table, failed), _FORMATS[format]).decode().rstrip())
+    if format != "table": show(table_bytes(_with_failures(table, failed), _FORMATS[format]).decode().rstrip())
     elif out is None and answers: _print_predictions(table)
     for path, reason in failed: say(f"{path}: {reason}")
     if failed: raise typer.Exit(1)
@@ -223,6 +223,6 @@ def _predict_corpus(source, out, name, recipe, top, checkpoint, engine, limits) 
 
     forward = engine.partition(":")[2] or "eager"
     done = predict_corpus(source, out, name, recipe, checkpoint=checkpoint, top=top, forward=forward, limits=limits)
-    typer.echo(f"{done.images:,} images in {done.shards:,} shards, {done.failed:,} of them could not be classified "
-               f"(see the column reason): {out}")
+    show(f"{done.images:,} images in {done.shards:,} shards, {done.failed:,} of them could not be classified "
+         f"(see the column reason): {out}")
     if done.failed: raise typer.Exit(1)

@@ -8,9 +8,7 @@ __all__ = ['show_runs', 'report_command']
 # %% ../../nbs/cli/03_report.ipynb #rep2imp
 from pathlib import Path
 
-import typer
-
-from .app import REPORT_FORMATS, command, print_table, say
+from .app import REPORT_FORMATS, command, print_table, say, show
 from ..errors import InputError
 
 # %% ../../nbs/cli/03_report.ipynb #93034400
@@ -38,7 +36,7 @@ def _statistics(
         say(f"{run.folder}: {failed} of {known['data']['images']} images could not be evaluated (see failed.csv)")
     images, gains = table["images"].iloc[0], f", gains over {baseline}" if baseline else ""
     return table, (f"{known['network']} on {known['data']['name']}: {images} images, seed {known['seed']}, "
-                   f"{known['dtype']}{gains}\n")
+                   f"{known['dtype']}{gains}")
 
 # %% ../../nbs/cli/03_report.ipynb #7e859f91
 def _fitted(
@@ -61,18 +59,21 @@ def _print_runs(
 
     from mid_nbdev.analysis.results import table_bytes
     from mid_nbdev.analysis.stats import add_holm, readable, remarks
+    from mid_nbdev.data.files import printable
 
-    comment = "% " if format == "latex" else ""
-    for _, title in found: typer.echo(comment + title)
+    def line(text): # names in it may come from anybody
+        text = printable(text, keep="\\")
+        return f"% {text}" if format == "latex" else text.replace("<", "&lt;") if format == "markdown" else text
+    for _, title in found: show(line(title) + "\n")
     joined = add_holm(pd.concat([table for table, _ in found], ignore_index=True))
     shown = readable(joined)
     if len(runs) > 1: shown.insert(0, "network", [run.manifest["network"] for run, (table, _) in zip(runs, found)
                                                   for _ in range(len(table))])
-    if format == "latex": typer.echo(table_bytes(shown, ".tex").decode())
+    if format == "latex": show(table_bytes(shown, ".tex").decode())
     else: print_table(shown, markdown=format == "markdown")
     lines = remarks(joined)
     for run in runs: lines += _fitted(run)
-    if lines: typer.echo("\n".join(comment + line for line in lines) + "\n")
+    if lines: show("\n".join(map(line, lines)) + "\n")
 
 # %% ../../nbs/cli/03_report.ipynb #repBshow
 def show_runs(
@@ -101,9 +102,9 @@ def show_runs(
         else: tables.append(readable(table).assign(**known) if ending in (".md", ".tex") else counted)
     content = table_bytes(pd.concat(tables, ignore_index=True), ending)
     if out: write_whole(out, content)
-    elif classes is None: typer.echo(content.decode().rstrip())
-    else: typer.echo(json.dumps({"recipes": json.loads(content), "classes": json.loads(table_bytes(classes, ".json"))},
-                                indent=1))
+    elif classes is None: show(content.decode().rstrip())
+    else: show(json.dumps({"recipes": json.loads(content), "classes": json.loads(table_bytes(classes, ".json"))},
+                         indent=1))
 
 # %% ../../nbs/cli/03_report.ipynb #6290f643
 def _classes(
@@ -125,8 +126,8 @@ def _print_classes(
     from mid_nbdev.analysis.results import CLASS_HEADINGS, table_bytes
 
     readable = classes.round(1).rename(columns=CLASS_HEADINGS).astype(str)
-    if format in ("csv", "json", "jsonl"): typer.echo(table_bytes(classes, REPORT_FORMATS[format]).decode().rstrip())
-    elif format == "latex": typer.echo(table_bytes(readable, ".tex").decode())
+    if format in ("csv", "json", "jsonl"): show(table_bytes(classes, REPORT_FORMATS[format]).decode().rstrip())
+    elif format == "latex": show(table_bytes(readable, ".tex").decode())
     else: print_table(readable, markdown=format == "markdown")
 
 def _write_changed(

@@ -7,6 +7,7 @@ __all__ = ['LEVELS', 'AnyRecipe', 'RECIPE_SETS', 'Recipe', 'Policy', 'parse_reci
            'make_plan']
 
 # %% ../../nbs/crops/02_recipes.ipynb #e328c372
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -90,7 +91,10 @@ class Policy:
     numbered: ClassVar = [("FC", 4), ("MFC", 4), ("FC", 0), ("MFC", 3), ("FC", 1), ("MFC", 2),
                           ("FC", 2), ("MFC", 1), ("FC", 3), ("MFC", 0)] # in the order of drawing
 
-    def __str__(self) -> str: return f"auto~{self.margin:g}"
+    def __post_init__(self):
+        if not 0 <= self.margin < math.inf: raise InputError(f"margin {self.margin}: expected a number from 0 up")
+
+    def __str__(self) -> str: return f"auto~{float(self.margin)!r}".removesuffix(".0")
 
     def sure(
         self,
@@ -98,6 +102,7 @@ class Policy:
         counts: torch.Tensor, # how many crops these are, (…,)
     ) -> torch.Tensor: # bool (…,)
         "Is the leading class far enough ahead to stop?"
+        if means.shape[-1] < 2: return torch.ones_like(means[..., 0], dtype=torch.bool) # it has no rival
         first, second = means.topk(2, -1).values.unbind(-1)
         return first - second > self.margin / counts.sqrt()
 
@@ -107,17 +112,25 @@ def _parse_policy(
     text: str, # "auto" or as "auto~0.2"
 ) -> Policy: # of at most 10 crops
     "Read a policy. Raises `InputError` for a margin that is no number from 0 up."
-    found = re.fullmatch(r"auto(?:~(\d+(?:\.\d*)?|\.\d+))?", text.strip().lower())
-    if not found:
+    found = re.fullmatch(r"auto(?:~((?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?))?", text.strip().lower(), re.ASCII)
+    if not found or found[1] and float(found[1]) == math.inf:
         raise InputError(f"recipe {text!r}: expected auto, or auto~MARGIN with a number from 0 up, as auto~0.2")
     return Policy(margin=float(found[1])) if found[1] else Policy()
 
 # %% ../../nbs/crops/02_recipes.ipynb #02de5b80
+_MOST_CHARACTERS = 200 # of a recipe; the longest there is has 70
+
+def _refuse_long(text: str) -> None:
+    "Raise `InputError`, which shows the beginning alone, for a text that is far too long for a recipe."
+    if len(text) > _MOST_CHARACTERS:
+        raise InputError(f"recipe {text[:40]!r}…: {len(text):,} characters; expected one such as 5FC+5MFC+20RC@feature")
+
 def parse_recipe(
     text: str | AnyRecipe, # as "CC", "20RC", "5FC+5MFC+20RC+20MRC@feature" or "auto"
 ) -> AnyRecipe: # the recipe or policy; `str(recipe)` is its canonical text
     "Read a recipe or a policy. Raises `InputError` naming the part that is wrong."
     if not isinstance(text, str): return text
+    _refuse_long(text)
     if text.strip().lower().startswith("auto"): return _parse_policy(text)
     parts, at, level = re.sub(r"\s+", "", text).partition("@")
     level = level.lower() if at else "softmax"
@@ -162,6 +175,7 @@ def parse_recipes(
     entries = recipes.split(",") if isinstance(recipes, str) else list(recipes)
     texts: list[str | AnyRecipe] = []
     for entry in entries:
+        if isinstance(entry, str): _refuse_long(entry)
         name = entry.strip().lower() if isinstance(entry, str) else ""
         if re.match(r"(table|figure|demo|curves)", name) and name not in RECIPE_SETS:
             raise InputError(f"no recipe set {name!r}; there are {', '.join(RECIPE_SETS)}")

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from .files import file_size, open_parquet, require_file
 from ..errors import InputError
 
-# %% ../../nbs/data/03_archives.ipynb #610ff1b4
+# %% ../../nbs/data/03_archives.ipynb #tarhead1
 def sample_part(
     name: str, # of a member, with its folders
 ) -> tuple[str, str]: # what the members of its sample share, and the member's own part in small letters
@@ -29,6 +30,18 @@ def sample_part(
     key, _, part = base.partition(".")
     return folder + slash + key, part.lower()
 
+_MOST_HEADER = 2**20 # bytes of a tar member's header with its extensions
+
+class _Headers(io.BufferedReader):
+    "A tar file that is read for its headers alone."
+
+    def read(self, size: int | None = -1) -> bytes:
+        "The next bytes, not more than a header has."
+        if size is None or not 0 <= size <= _MOST_HEADER:
+            raise tarfile.ReadError(f"a header of {size:,} bytes; the limit is {_MOST_HEADER:,}")
+        return super().read(size)
+
+# %% ../../nbs/data/03_archives.ipynb #610ff1b4
 class TarArchive:
     "Members of uncompressed tar files, by name; with several files, each name begins with its archive's."
 
@@ -39,7 +52,7 @@ class TarArchive:
         self.places: dict[str, tuple[Path, int, int]] = {} # file, first byte, bytes
         for path in paths:
             try:
-                with tarfile.open(path, "r:") as archive:
+                with _Headers(io.FileIO(path)) as headers, tarfile.open(fileobj=headers, mode="r:") as archive:
                     members = [one for one in archive if one.isreg() and not one.issparse()]
             except (tarfile.TarError, OSError) as error:
                 why = " ".join(str(error).split())
@@ -57,16 +70,24 @@ class TarArchive:
         "Bytes of a member; -1 if there is none."
         return self.places[name][2] if name in self.places else -1
 
+    def start(
+        self,
+        name: str, # one of the archive's names
+        most: int, # bytes
+    ) -> bytes:
+        "A member's first bytes."
+        if name not in self.places: raise FileNotFoundError(name)
+        path, first, size = self.places[name]
+        with path.open("rb") as file:
+            file.seek(first)
+            return file.read(min(size, most))
+
     def open(
         self,
         name: str, # one of the archive's names
     ) -> BinaryIO:
         "A member's bytes."
-        if name not in self.places: raise FileNotFoundError(name)
-        path, first, size = self.places[name]
-        with path.open("rb") as file:
-            file.seek(first)
-            return io.BytesIO(file.read(size))
+        return io.BytesIO(self.start(name, self.size(name)))
 
 # %% ../../nbs/data/03_archives.ipynb #65922603
 IMAGE_COLUMNS = ("image", "img", "bytes", "content", "jpg", "jpeg", "png") # a table's images; the first that is there
@@ -91,6 +112,18 @@ def image_bytes(
     if isinstance(value, dict): value = value.get("bytes")
     return value if isinstance(value, bytes) else b""
 
+# %% ../../nbs/data/03_archives.ipynb #arclong1
+_MOST_NAME = 2**16 # bytes of a name or label in a table
+
+def _refuse_long(column: pa.ChunkedArray, path: Path) -> None:
+    "Raise `InputError` for a column of names or labels with one that is no name."
+    for piece in column.chunks:
+        texts = piece.dictionary if pa.types.is_dictionary(piece.type) else piece
+        if not (pa.types.is_binary(texts.type) or pa.types.is_string(texts.type)): continue
+        longest = pc.max(pc.binary_length(texts)).as_py() or 0
+        if longest > _MOST_NAME: raise InputError(f"{path}: a name or label of {longest:,} bytes; "
+                                                  f"the limit is {_MOST_NAME:,}")
+
 # %% ../../nbs/data/03_archives.ipynb #03782865
 class ParquetArchive:
     "Images in Parquet files, by name: the key column's, or `FILE:ROW`."
@@ -104,7 +137,7 @@ class ParquetArchive:
         self.labels, self.lock = list[tuple[str, object]](), threading.Lock()
         self.images: list[str] = [] # column, by file
         try:
-            self.files = [open_parquet(path) for path in paths]
+            self.files = [open_parquet(path, IMAGE_COLUMNS + KEY_COLUMNS + _LABEL_COLUMNS) for path in paths]
             for number, path in enumerate(paths): self._list(number, path)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{title}: not a Parquet file ({' '.join(str(error).split())[:150]})") from error
@@ -119,7 +152,9 @@ class ParquetArchive:
         key = next((name for name in KEY_COLUMNS if name in there), None)
         columns = [label, key] if key else [label]
         for group in range(self.files[number].num_row_groups):
-            for place, row in enumerate(self.files[number].read_row_group(group, columns).to_pylist()):
+            table = self.files[number].read_row_group(group, columns)
+            for column in table.columns: _refuse_long(column, path)
+            for place, row in enumerate(table.to_pylist()):
                 name = str(row[key]) if key else f"{path.name}:{len(self.labels)}"
                 if name in self.places: raise InputError(f"{path}: holds {name!r} more than once")
                 self.places[name] = number, group, place

@@ -7,10 +7,9 @@ __all__ = ['Archive', 'ImageSource', 'crop_key', 'read_labels', 'open_source', '
            'to_rgb', 'exif_orientation', 'decode', 'failure_reason', 'read_image', 'read_images', 'image_shapes']
 
 # %% ../../nbs/data/02_images.ipynb #40566382
-import codecs
-import io
 import json
 import logging
+import math
 import os
 import re
 import threading
@@ -31,15 +30,15 @@ from timm.data import ImageNetInfo
 
 from ..crops.boxes import resize
 from ..crops.geometry import resized_size
-from .classes import SPLITS, label_reader, labels_by_folder
+from .classes import SPLITS, label_reader, label_rows, labels_by_folder
 from mid_nbdev.data.files import (
     Limits,
-    decoding,
+    ReadAhead,
     file_size,
     image_files,
     is_junk,
+    open_image,
     package_folder,
-    readable_formats,
     require_file,
 )
 from ..errors import InputError
@@ -179,27 +178,6 @@ def _read_class_folders(
 
 
 # %% ../../nbs/data/02_images.ipynb #caba2703
-def _read_table(
-    labels: str | Path, # CSV; its columns may be parted by semicolons or tabs, its text UTF-8 or UTF-16
-) -> pd.DataFrame: # text, columns in small letters, blank lines kept
-    "A table of labels, as spreadsheets write it. Raises `InputError` for a file that is none."
-    try:
-        content = Path(labels).read_bytes()
-        utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        text = content.decode("utf-16") if utf16 else content.decode("utf-8-sig", "surrogateescape")
-        header = text.lstrip("\r\n").partition("\n")[0]
-        separator = max(",;\t", key=header.count)
-        keep = {"dtype": object, "keep_default_na": False, "skip_blank_lines": False}
-        plain = io.BytesIO(text.encode("utf-8", "surrogateescape")) # names of files need not be UTF-8
-        table = pd.read_csv(plain, sep=separator, encoding_errors="surrogateescape", **keep)
-    except (OSError, ValueError) as error:
-        raise InputError(f"labels {labels}: cannot be read as a CSV ({str(error).strip()[:150]})") from error
-    table.columns = [str(name).strip().lower() for name in table.columns]
-    if {"file", "label"} - set(table.columns) or table.columns.duplicated().any():
-        there = ", ".join(table.columns)[:200]
-        raise InputError(f"labels {Path(labels).name}: columns are {there}; expected file and label")
-    return table[["file", "label"]].fillna("")
-
 def read_labels(
     root: str | Path, # folder of the images
     labels: str | Path, # CSV with the columns file, relative to the root, and label: a number, or one of `class_names`
@@ -208,7 +186,7 @@ def read_labels(
 ) -> ImageSource: # the images of the table
     "A source from a CSV of file names and class numbers. Raises `InputError` naming the line that is wrong."
     name, labelled, read = Path(labels).name, list[tuple[str, int]](), label_reader(num_classes, class_names)
-    for number, (file, label) in enumerate(_read_table(labels).itertuples(index=False), start=2):
+    for number, file, label in label_rows(labels):
         if not file and not label: continue
         where = f"labels {name}, line {number}: label {label!r} of {file!r}"
         if not file or Path(file).is_absolute() or ".." in Path(file).parts:
@@ -299,7 +277,7 @@ def exif_orientation(
     file, # path or binary file of an image
 ) -> int: # 1 to 8; 1 if the image is as its camera saw it, or says nothing
     "How a photograph is to be turned, by its EXIF data."
-    with Image.open(file, formats=readable_formats()) as image: return image.getexif().get(ExifTags.Base.Orientation, 1)
+    with open_image(file) as image: return image.getexif().get(ExifTags.Base.Orientation, 1)
 
 def decode(
     file, # path or binary file
@@ -312,12 +290,13 @@ def decode(
     if is_path := isinstance(file, (str, Path)): require_file(file)
     size = file_size(Path(file)) if is_path else file.seek(0, os.SEEK_END)
     if size > limits.file_size: raise InputError(_too_large(size, limits))
-    with decoding(limits.pixels), Image.open(file, formats=readable_formats()) as opened:
+    with open_image(file, limits.pixels) as opened:
         image = ImageOps.exif_transpose(opened) if exif else opened
         height, width = resized_size(image.height, image.width, resize_to)
-        size_now, most = f"{image.width}x{image.height} pixels", f"the limit is {limits.pixels:,}"
-        if image.width * image.height > limits.pixels: raise InputError(f"{size_now}; {most}")
-        if height * width > limits.pixels: raise InputError(f"{size_now} become {width}x{height} when resized; {most}")
+        size_now, most = f"{image.width}x{image.height} pixels", min(limits.pixels, limits.resized)
+        if image.width * image.height > limits.pixels: raise InputError(f"{size_now}; the limit is {limits.pixels:,}")
+        if height * width > most:
+            raise InputError(f"{size_now} become {width}x{height} when resized; the limit is {most:,}")
         return resize(to_rgb(image), resize_to, interpolation)
 
 # %% ../../nbs/data/02_images.ipynb #38890625
@@ -344,6 +323,9 @@ def read_image(
     except Exception as error: return number, None, failure_reason(error)
     return number, image.pin_memory() if pinned else image, ""
 
+# %% ../../nbs/data/02_images.ipynb #readmany1
+_AHEAD_BYTES = 2**28 # of resized images that wait; beyond it, none but the one that is asked for is read
+
 def read_images(
     source: ImageSource, # images
     numbers: Iterable[int], # which, in this order
@@ -359,15 +341,20 @@ def read_images(
         yield from map(read, numbers)
         return
     busy: dict[int, threading.Thread] = {} # who reads which image
+    ahead_of = ReadAhead(_AHEAD_BYTES)
     pool, waiting = ThreadPoolExecutor(workers, "decode"), deque[tuple[int, Future]]()
 
     def work(number):
         busy[number] = threading.current_thread()
-        return read(number)
+        ahead_of.wait(number)
+        found = read(number)
+        ahead_of.held[number] = 0 if found[1] is None else found[1].nbytes
+        return found
 
     def finished():
         nonlocal pool, waiting
         number, future = waiting.popleft()
+        ahead_of.turn = number
         while not future.done():
             wait([future], timeout=1)
             if future.done() or number in busy and busy[number].is_alive(): continue
@@ -376,6 +363,7 @@ def read_images(
             waiting = deque((later, pool.submit(work, later) if other.cancel() else other) for later, other in waiting)
             break
         busy.pop(number, None)
+        ahead_of.held.pop(number, None)
         done = future.done() and not future.cancelled() and future.exception() is None
         return future.result() if done else read(number)
     try:
@@ -383,7 +371,9 @@ def read_images(
             waiting.append((number, pool.submit(work, number)))
             if len(waiting) > max(ahead, 8 * workers): yield finished()
         while waiting: yield finished()
-    finally: pool.shutdown(cancel_futures=True)
+    finally:
+        ahead_of.most = math.inf # whoever waits for room goes on, and ends
+        pool.shutdown(cancel_futures=True)
 
 # %% ../../nbs/data/02_images.ipynb #2376cb2b
 def image_shapes(
@@ -395,8 +385,7 @@ def image_shapes(
     lines, failed = [], {}
     for name in image_files(root):
         try:
-            require_file(Path(root) / name)
-            with decoding(Limits.pixels), Image.open(Path(root) / name, formats=readable_formats()) as image:
+            with open_image(Path(root) / name) as image:
                 width, height = image.size
             lines.append((name, width, height, max(resized_size(height, width, resize_to))))
         except Exception as error: failed[name] = failure_reason(error)

@@ -111,8 +111,11 @@ def _read_tar(shard: Shard, files, limits: Limits) -> Iterator[_Item]:
             if sample != before: yield from _of_sample(waiting)
             before = sample
             if not member.isreg() or not is_image(member.name): continue
-            content = archive.extractfile(member)
-            waiting[part] = _Item(member.name, content.read(limits.file_size + 1) if content else b"")
+            if member.size > (room := limits.file_size - sum(len(one.content) for one in waiting.values())):
+                size = f"{member.size:,} bytes; the limit is {limits.file_size:,}"
+                reason = f"{size} for a sample, of which {room:,} are left" if waiting else size
+                waiting[part] = _Item(member.name, b"", reason)
+            elif content := archive.extractfile(member): waiting[part] = _Item(member.name, content.read())
     yield from _of_sample(waiting)
 
 def _of_sample(images: dict[str, _Item]) -> list[_Item]:
@@ -127,7 +130,7 @@ def _of_sample(images: dict[str, _Item]) -> list[_Item]:
 def _read_parquet(shard: Shard, files, limits: Limits) -> Iterator[_Item]:
     "Images of a Parquet file: a column of bytes, or of structures with bytes as Hugging Face writes them."
     with _open(files, shard.paths[0]) as file:
-        table = open_parquet(file)
+        table = open_parquet(file, (*IMAGE_COLUMNS, *KEY_COLUMNS))
         names = table.schema_arrow.names
         column = next((name for name in IMAGE_COLUMNS if name in names), None)
         if column is None:
@@ -136,8 +139,9 @@ def _read_parquet(shard: Shard, files, limits: Limits) -> Iterator[_Item]:
         key = next((name for name in KEY_COLUMNS if name in names and name != column), None)
         number = 0
         for batch in table.iter_batches(batch_size=64, columns=[column, *([key] if key else [])]):
-            for row in batch.to_pylist():
-                yield _Item(str(row[key]) if key else f"{shard.keys[0]}:{number}", image_bytes(row[column]))
+            for row in range(len(batch)): # one at a time: what repeats in a batch is held once
+                name = str(batch[key][row].as_py()) if key else f"{shard.keys[0]}:{number}"
+                yield _Item(name, image_bytes(batch[column][row].as_py()))
                 number += 1
 
 _READERS = {"images": _read_images, "tar": _read_tar, "parquet": _read_parquet}
@@ -156,7 +160,7 @@ def read_shard(
         yield _Item(shard.keys[0], b"", f"the shard cannot be read on from here: {failure_reason(error)}")
 
 # %% ../../nbs/data/05_shards.ipynb #b403c34a
-_PIECE = 64 # images
+_PIECE, _PIECE_BYTES = 64, 2**28 # images of a piece, and bytes of them when resized, at most
 
 def _packed(images: list[np.ndarray]) -> bytes:
     "Images of different sizes as bytes."
@@ -180,7 +184,7 @@ def decoded_pieces(
         told = {"keys": json.dumps(keys), "reasons": json.dumps(reasons)}
         return {"piece": number, "last": last, **told, "images": _packed(images)}
     for item in items:
-        if len(keys) == _PIECE:
+        if len(keys) == _PIECE or sum(image.nbytes for image in images) > _PIECE_BYTES:
             yield piece(False)
             keys, reasons, images, number = [], [], [], number + 1
         reason = item.reason

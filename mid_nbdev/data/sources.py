@@ -67,7 +67,7 @@ def _webdataset_labels(
         if plain and "cls" not in members: lost.append(members[plain[0]])
         elif plain: labelled.append((members[plain[0]], members["cls"]))
     if lost: raise InputError(f"{title}: {len(lost)} images have no .cls member (first: {lost[0]!r})")
-    texts = [archive.open(text).read(20).decode("ascii", "replace") for _, text in labelled]
+    texts = [archive.start(text, 20).decode("ascii", "replace") for _, text in labelled]
     names = [name for name, _ in labelled]
     numbers = _read_all(((f"{title}, {name!r}", text) for name, text in zip(names, texts)), num_classes, class_names)
     return list(zip(names, numbers))

@@ -11,7 +11,7 @@ import json
 import time
 import warnings
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -29,56 +29,93 @@ from ..errors import InputError
 
 # %% ../../nbs/deployment/00_export.ipynb #1cd46bda
 _WEIGHT_BITS = 22 # of the fraction of a resampling weight, as Pillow rounds it
+_SIDE_BY_SIDE = 16 # new pixels that are computed together
 
 def _resample_weights(
-    length: int, # pixels along one axis
-    resized: int | torch.SymInt, # pixels along this axis after resizing
+    places: torch.Tensor, # which of the new pixels along one axis, int64 (16 n,), each 16 of them side by side
+    length: int, # old pixels along this axis
+    resized: int | torch.SymInt, # new ones, of all there are
     interpolation: str, # "bilinear" or "bicubic"
-) -> torch.Tensor: # float64 (resized, length) of whole numbers; every row adds up to about 2**22
-    "Pillow's weights of the old pixels in every new one, along one axis."
+) -> tuple[torch.Tensor, torch.Tensor]: # float64 (n, 16, stretch) of whole numbers; the old pixels, int64 (n, stretch)
+    "Pillow's weights of the old pixels in every new one; those of a pixel add up to about 2**22."
+    reach = 2 if interpolation == "bicubic" else 1
     count = torch.scalar_tensor(length, dtype=torch.float64)
     scale = count / torch.scalar_tensor(resized, dtype=torch.float64)
     stretch = scale.clamp(min=1.0)
-    support = stretch * (2.0 if interpolation == "bicubic" else 1.0)
-    center = ((torch.arange(resized, dtype=torch.float64) + 0.5) * scale)[:, None]
-    place = torch.arange(length, dtype=torch.float64)
+    support = stretch * float(reach)
+    center = ((places.double() + 0.5) * scale).reshape(-1, _SIDE_BY_SIDE, 1)
     first, last = (center - support + 0.5).trunc().clamp(min=0), torch.minimum((center + support + 0.5).trunc(), count)
+    between = ((_SIDE_BY_SIDE - 1) * length + resized - 1) // resized # old pixels from the first center to the last
+    many = between + 2 * reach * torch.sym_max((length + resized - 1) // resized, 1) + 3
+    old = first[:, :1, 0].long() + torch.arange(many)
+    place = old[:, None].double()
     away = ((place - center + 0.5) * (1.0 / stretch)).abs()
     if interpolation == "bilinear": weights = (1 - away).clamp(min=0)
     else:
         near, far = (1.5 * away - 2.5) * away * away + 1, (((away - 5) * away + 8) * away - 4) * -0.5
         weights = torch.where(away < 1, near, torch.where(away < 2, far, 0.0))
     weights = torch.where((place >= first) & (place < last), weights, 0.0)
-    weights = weights / weights.sum(1, keepdim=True)
-    return (weights * 2**_WEIGHT_BITS + torch.where(weights < 0, -0.5, 0.5)).trunc()
+    weights = weights / weights.sum(2, keepdim=True)
+    whole = (weights * 2**_WEIGHT_BITS + torch.where(weights < 0, -0.5, 0.5)).trunc()
+    return whole, old.clamp(max=length - 1)
 
 # %% ../../nbs/deployment/00_export.ipynb #80ec9f6f
-def _whole(sums: torch.Tensor) -> torch.Tensor:
-    "Weighted sums as gray levels."
-    return ((sums + 2**(_WEIGHT_BITS - 1)) / 2**_WEIGHT_BITS).floor().clamp(0, 255)
+def _along(
+    pixels: torch.Tensor, # uint8 (3, lines, old pixels)
+    weights: torch.Tensor, # float64 (n, 16, stretch), from `_resample_weights`
+    old: torch.Tensor, # int64 (n, stretch)
+) -> torch.Tensor: # uint8 (3, 16 n, lines): new pixels, with the axes exchanged
+    "One pass: the last axis resampled, and rounded to gray levels."
+    lines = pixels.shape[1]
+    taken = pixels.reshape(3 * lines, -1).index_select(1, old.reshape(-1)).reshape(3 * lines, *old.shape)
+    sums = weights @ taken.permute(1, 2, 0).double() # (n, 16, 3 lines)
+    whole = ((sums + 2**(_WEIGHT_BITS - 1)) / 2**_WEIGHT_BITS).floor().clamp(0, 255).to(torch.uint8)
+    return whole.reshape(-1, 3, lines).permute(1, 0, 2).contiguous()
 
-def _wide_pass_first(pixels: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    return _whole(rows @ _whole(pixels @ columns.T))
+def _wide_pass_first(pixels, row_weights, old_rows, column_weights, old_columns) -> torch.Tensor:
+    return _along(_along(pixels, column_weights, old_columns), row_weights, old_rows)
 
-def _tall_pass_first(pixels: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    return _whole(_whole(rows @ pixels) @ columns.T)
+def _tall_pass_first(pixels, row_weights, old_rows, column_weights, old_columns) -> torch.Tensor:
+    columns_first = _along(pixels.transpose(1, 2).contiguous(), row_weights, old_rows)
+    return _along(columns_first, column_weights, old_columns).transpose(1, 2).contiguous()
+
+def _new_size(
+    height: int, # old pixels
+    width: int, # old pixels
+    resize_to: int, # length of the shorter side afterwards, pixels
+) -> tuple[Any, Any]: # new height and width
+    "What `mid_nbdev.crops.geometry.resized_size` gives, in operations that can be exported."
+    return torch.sym_max(resize_to, resize_to * height // width), torch.sym_max(resize_to, resize_to * width // height)
+
+def _resample(
+    image: torch.Tensor, # uint8 (height, width, 3)
+    rows: torch.Tensor, # which rows of the resized image, int64 (16 n,), each 16 of them side by side
+    columns: torch.Tensor, # which of its columns, int64 (16 m,), likewise
+    resize_to: int, # length of its shorter side, pixels
+    interpolation: str, # "bilinear" or "bicubic"
+    swaps: bool, # does Pillow start with the columns of a tall image? see `_pillow_swaps`
+) -> torch.Tensor: # uint8 (16 n, 16 m, 3)
+    "Some rows and columns of what `mid_nbdev.crops.boxes.resize` gives, in operations that can be exported."
+    height, width = image.shape[:2]
+    new_height, new_width = _new_size(height, width, resize_to)
+    operands = (image.permute(2, 0, 1).contiguous(), *_resample_weights(rows, height, new_height, interpolation),
+                *_resample_weights(columns, width, new_width, interpolation))
+    fewer_rows, fewer_columns = torch.scalar_tensor(height - new_height), torch.scalar_tensor(width - new_width)
+    tall = (fewer_rows > 0) & (fewer_rows > 2 * fewer_columns)
+    resized = torch.cond(tall, _tall_pass_first, _wide_pass_first, operands) if swaps else _wide_pass_first(*operands)
+    return resized.permute(1, 2, 0)
 
 def _resize_exactly(
     image: torch.Tensor, # uint8 (height, width, 3)
     resize_to: int, # length of the shorter side afterwards, pixels
     interpolation: str, # "bilinear" or "bicubic"
-    swaps: bool, # does Pillow start with the columns of a tall image? see `_pillow_swaps`
+    swaps: bool, # as for `_resample`
 ) -> torch.Tensor: # uint8 (height, width, 3), resized
-    "What `mid_nbdev.crops.boxes.resize` gives, in operations that can be exported."
-    height, width = image.shape[:2]
-    new_height = torch.sym_max(resize_to, resize_to * height // width)
-    new_width = torch.sym_max(resize_to, resize_to * width // height)
-    operands = (image.permute(2, 0, 1).double(), _resample_weights(height, new_height, interpolation),
-                _resample_weights(width, new_width, interpolation))
-    fewer_rows, fewer_columns = torch.scalar_tensor(height - new_height), torch.scalar_tensor(width - new_width)
-    tall = (fewer_rows > 0) & (fewer_rows > 2 * fewer_columns)
-    resized = torch.cond(tall, _tall_pass_first, _wide_pass_first, operands) if swaps else _wide_pass_first(*operands)
-    return resized.permute(1, 2, 0).to(torch.uint8)
+    "All of them."
+    height, width = _new_size(image.shape[0], image.shape[1], resize_to)
+    rows, columns = (torch.arange(-(-length // _SIDE_BY_SIDE) * _SIDE_BY_SIDE).clamp(max=length - 1)
+                     for length in (height, width))
+    return _resample(image, rows, columns, resize_to, interpolation, swaps)[:height, :width]
 
 @cache
 def _pillow_swaps() -> bool:
@@ -133,14 +170,62 @@ def _cut_exactly(
 ) -> torch.Tensor: # uint8 (n, 3, crop, crop)
     "What `mid_nbdev.crops.boxes.cut` gives, in operations that can be exported; what lies outside the image is zero."
     height, width = image.shape[:2]
+    rows, columns = _crop_places(boxes, height, width, crop_size)
+    inside = _inside(rows, columns, height, width)
+    return _pick(image, rows.clamp(0, height - 1), columns.clamp(0, width - 1), inside)
+
+def _crop_places(boxes: torch.Tensor, height: int, width: int, crop_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    "Rows and columns of the resized image that each crop takes, (n, crop); those outside it are padding."
     top, left, mirrored = boxes[:, :1], boxes[:, 1:2], boxes[:, 2:]
     step = torch.arange(crop_size)
     rows = top + step - torch.sym_max(crop_size - height, 0) // 2
     columns = left + torch.where(mirrored == 1, crop_size - 1 - step, step) - torch.sym_max(crop_size - width, 0) // 2
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
-    pixels = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
+    return rows, columns
+
+def _inside(rows: torch.Tensor, columns: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    return ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+
+def _pick(
+    image: torch.Tensor, # uint8 (height, width, 3)
+    rows: torch.Tensor, # of each crop, int64 (n, crop)
+    columns: torch.Tensor, # of each crop, int64 (n, crop)
+    inside: torch.Tensor, # which pixels are no padding, bool (n, crop, crop)
+) -> torch.Tensor: # uint8 (n, 3, crop, crop)
+    "Crops from their rows and columns."
+    pixels = rows[:, :, None] * image.shape[1] + columns[:, None, :]
     crops = image.reshape(-1, 3).index_select(0, pixels.reshape(-1)) * inside.reshape(-1, 1).to(torch.uint8)
-    return crops.reshape(-1, crop_size, crop_size, 3).permute(0, 3, 1, 2)
+    return crops.reshape(*inside.shape, 3).permute(0, 3, 1, 2)
+
+# %% ../../nbs/deployment/00_export.ipynb #cutneed1
+def _needed(
+    places: torch.Tensor, # rows or columns of each crop, int64 (n, crop), ascending or descending by one
+    length: int, # how many there are in the resized image
+) -> tuple[torch.Tensor, torch.Tensor]: # which to compute, int64 (16 m,), each 16 side by side; where each crop's are
+    "The rows or columns that crops need: all there are, or each crop's own where these are fewer."
+    crops, crop_size = places.shape
+    per_crop = -(-crop_size // _SIDE_BY_SIDE)
+    of_all, of_crops = (length + _SIDE_BY_SIDE - 1) // _SIDE_BY_SIDE, crops * per_crop
+    counted = torch.arange(torch.sym_min(of_all, of_crops) * _SIDE_BY_SIDE)
+    every = torch.scalar_tensor(of_all, dtype=torch.int64) <= torch.scalar_tensor(of_crops, dtype=torch.int64)
+    first = places.amin(1, keepdim=True)
+    own = (first + torch.arange(per_crop * _SIDE_BY_SIDE)).reshape(-1).index_select(0, counted)
+    within = places - first + per_crop * _SIDE_BY_SIDE * torch.arange(crops)[:, None]
+    computed = torch.where(every, counted, own).clamp(0, length - 1)
+    return computed, torch.where(every, places.clamp(0, length - 1), within)
+
+def _cut_resized(
+    image: torch.Tensor, # uint8 (height, width, 3), as it was decoded
+    boxes: torch.Tensor, # int64 (n, 3) in the resized image: top, left, mirrored
+    crop_size: int, # side of the crop, pixels
+    how: tuple[int, str, bool], # resize_to, interpolation and swaps, as for `_resample`
+) -> torch.Tensor: # uint8 (n, 3, crop, crop)
+    "Crops of an image that is resized only where they lie."
+    height, width = _new_size(image.shape[0], image.shape[1], how[0])
+    rows, columns = _crop_places(boxes, height, width, crop_size)
+    some_rows, row_places = _needed(rows, height)
+    some_columns, column_places = _needed(columns, width)
+    small = _resample(image, some_rows, some_columns, *how)
+    return _pick(small, row_places, column_places, _inside(rows, columns, height, width))
 
 # %% ../../nbs/deployment/00_export.ipynb #52efe46d
 class ExportedGraph(nn.Module):
@@ -175,11 +260,13 @@ class ExportedGraph(nn.Module):
     ) -> torch.Tensor: # probabilities (classes,), float32
         "Probabilities averaged over the image's crops."
         expected = self.classifier.preprocessing
-        if not self.resized: image = _resize_exactly(image, expected.resize_to, expected.interpolation, self.swaps)
         height, width = image.shape[:2]
+        if not self.resized: height, width = _new_size(height, width, expected.resize_to)
         if self.constants is not None: boxes = _place_boxes(self.constants, height, width, expected.crop_size)
         if boxes is None: raise InputError("this graph takes its boxes as an input")
-        crops = expected.normalise(_cut_exactly(image, boxes, expected.crop_size))
+        how = (expected.resize_to, expected.interpolation, self.swaps)
+        cut = _cut_exactly if self.resized else partial(_cut_resized, how=how)
+        crops = expected.normalise(cut(image, boxes, expected.crop_size))
         if self.level == "feature":
             return self.classifier.head(self._mean(self.classifier.features(crops))).softmax(-1)[0]
         logits = self.classifier(crops)

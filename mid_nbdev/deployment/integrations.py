@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
 from ..averaging.wrapper import Wrapper
+from ..data.files import open_image
 from ..errors import InputError
 from ..networks.classifier import Classifier
 
@@ -48,7 +48,7 @@ class PathClassifier:
         "Averaged probabilities, one file after the other. Raises what Pillow raises for a file that cannot be read."
         answers = [np.empty((0, len(self.classes_)), np.float32)]
         for path in map(Path, paths):
-            with Image.open(path) as image: answers.append(self.wrapper(image, keys=[path.name]).cpu().numpy())
+            with open_image(path) as image: answers.append(self.wrapper(image, keys=[path.name]).cpu().numpy())
         return np.concatenate(answers)
 
     def predict(

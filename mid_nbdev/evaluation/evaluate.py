@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 from ..averaging.adaptive import fit_policy
 from ..averaging.wrapper import CUT_TOGETHER, average_images, score_crops
 from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan
-from ..data.files import printable
+from ..data.files import open_image, printable
 from ..data.images import ImageSource, crop_key, read_images
 from ..errors import InputError
 from ..networks.choose import load_engine
@@ -331,7 +331,7 @@ def wrapper_probabilities(
     "A wrapper's answers, image by image. Raises what Pillow raises for a file that cannot be read."
     found = []
     for number, name in enumerate(source.names):
-        with Image.open(source.file(number)) as image: picture = image.convert("RGB")
+        with open_image(source.file(number)) as image: picture = image.convert("RGB")
         found.append(wrapper(picture, keys=[crop_key(name)]).cpu())
     return torch.cat(found)
 

@@ -27,7 +27,7 @@ from safetensors.numpy import save
 from tqdm.auto import tqdm
 
 from ..crops.recipes import AnyRecipe, Plan, make_plan
-from ..data.files import folder_name, open_parquet, write_whole
+from ..data.files import csv_bytes, folder_name, open_parquet, write_whole
 from ..data.images import ImageSource
 from ..errors import InputError
 from .claims import Claims, Process, claim_each, find_process, remove_leftovers
@@ -460,5 +460,5 @@ def evaluate_run(
         if origin is not None: write_whole(run.folder / "origin.json", json.dumps(origin, indent=2).encode())
         settings = {**vars(compute), "engine": ready, "seed": seed, "keep_crops": keep_crops, "progress": bar}
         _fill(run, process, lambda parts: evaluate_parts(classifier, source, plan, parts, **settings), bar)
-    if len(failed := run.failed()): write_whole(run.folder / "failed.csv", failed.to_csv(index=False).encode())
+    if len(failed := run.failed()): write_whole(run.folder / "failed.csv", csv_bytes(failed))
     return run

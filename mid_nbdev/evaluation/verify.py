@@ -6,8 +6,11 @@
 __all__ = ['comparison_differences', 'Verified', 'verify_run', 'make_origin', 'read_origin']
 
 # %% ../../nbs/evaluation/03_verify.ipynb #7095fcbd
+import hmac
 import json
+import os
 import re
+import secrets
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +25,7 @@ from .evaluate import evaluate
 from .runs import Run, damaged_parts, manifest_differences
 from ..networks.classifier import Classifier
 from ..networks.models import weights_hash
+from ..networks.process import cache_file
 
 # %% ../../nbs/evaluation/03_verify.ipynb #a3417516
 _MUST_AGREE = ("data.images", "data.fingerprint", "seed", "dtype", "limits.", "versions.") # or what entries begin with
@@ -135,6 +139,24 @@ def verify_run(
     return Verified(problems, whole, len(rows), len(both), identical, float(moved.max()))
 
 # %% ../../nbs/evaluation/03_verify.ipynb #103dcd88
+_NAMED = ("model", "data", "labels", "checkpoint", "classes", "class_names", "class_order") # what is named
+
+def _origin_key() -> bytes: # 32 bytes of this account; others each time where they cannot be kept
+    "The key of this account's marks."
+    path = cache_file("origin.key")
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with open(handle, "wb") as file: file.write(secrets.token_bytes(32))
+    except OSError: pass # it is there, or there is no room for it
+    try: key = path.read_bytes()
+    except OSError: key = b""
+    return key if len(key) == 32 else secrets.token_bytes(32)
+
+def _origin_mark(origin: dict) -> str: # 64 hexadecimal digits
+    "What says that this account named these places."
+    named = {name: origin[name] for name in _NAMED if isinstance(origin.get(name), str)}
+    return hmac.new(_origin_key(), json.dumps(named, sort_keys=True).encode(), "sha256").hexdigest()
+
 def make_origin(
     model: str, # network's name
     data: str | Path, # as for `find_source`
@@ -149,14 +171,18 @@ def make_origin(
         return str(text) if re.fullmatch(r"hfds/.*|real|imagenet-[ar]", str(text)) else str(Path(text).resolve())
     given = {"data": data, "labels": labels, "checkpoint": checkpoint, "classes": classes, "class_names": class_names}
     places = {name: None if text is None else place(text) for name, text in given.items()}
-    return {"model": model, **places, "class_order": class_order}
+    origin = {"model": model, **places, "class_order": class_order}
+    return {**origin, "mark": _origin_mark(origin)}
 
 def read_origin(
     folder: Path, # a run's folder
 ) -> dict[str, str]: # as `make_origin` gives it, without what was not given; empty if there is none
-    "Where a run's network and images came from. Raises `InputError` for a file that is something else."
+    """Where a run's network and images came from, as far as this account wrote it. Raises `InputError` for a file that
+    is something else."""
     path = folder / "origin.json"
     if not path.exists() or not (folder / "manifest.json").exists(): return {} # without a manifest it is not ours
-    try: return {name: value for name, value in json.loads(path.read_text()).items() if isinstance(value, str)}
+    try: found = {name: value for name, value in json.loads(path.read_text()).items() if isinstance(value, str)}
     except (ValueError, AttributeError) as error:
         raise InputError(f"{path}: not what `mid evaluate` writes ({error}); delete it") from error
+    own = hmac.compare_digest(found.pop("mark", "").encode(), _origin_mark(found).encode())
+    return found if own else {name: value for name, value in found.items() if name not in _NAMED}

@@ -24,12 +24,12 @@ from mid_nbdev.networks.engines import (
     ENGINES,
     Engine,
     TorchEngine,
-    cache_folder,
     cache_key,
     check_engine,
     make_engine,
     usable_cores,
 )
+from .process import cache_file
 
 # %% ../../nbs/networks/07_choose.ipynb #5fb7531a
 _AGREEMENT = 1e-4 # largest difference of a probability, in float32
@@ -134,10 +134,11 @@ def _remembered(
     "What `_calibrate` found here before, or finds now."
     processor = platform.processor() or platform.machine()
     if device.type == "cuda": processor = torch.cuda.get_device_name(device)
-    path = cache_folder() / f"{cache_key(classifier, name, dtype, processor, str(usable_cores()))}.json"
+    path = cache_file(f"{cache_key(classifier, name, dtype, processor, str(usable_cores()))}.json")
     try: return [_Measured(*line) for line in json.loads(path.read_text())]
     except (OSError, ValueError, TypeError): measured = _calibrate(classifier, name, dtype, device)
-    path.write_text(json.dumps(measured))
+    try: path.write_text(json.dumps(measured))
+    except OSError as error: _log.info("%s: what was measured is not kept (%s)", path, error.strerror)
     return measured
 
 def load_engine(

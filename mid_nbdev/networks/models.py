@@ -56,24 +56,42 @@ def _tags(library: str, architecture: str) -> list[str]:
     if library == "torchvision": return [weights.name for weights in torchvision.models.get_model_weights(architecture)]
     return [name.partition(".")[2] for name in timm.list_models(f"{architecture}.*", pretrained=True)]
 
-# %% ../../nbs/networks/04_models.ipynb #90c33c7f
+# %% ../../nbs/networks/04_models.ipynb #argcode1
 def _literal(text: str):
     "A Python literal, or the text itself."
     try: return literal_eval(text)
-    except (ValueError, SyntaxError): return text
+    except (ValueError, SyntaxError, MemoryError, RecursionError): return text
+
+_PLACES = re.compile("checkpoint|pretrained|^weights|cache|cfg|config|overlay|state_dict|hub|url|file|"
+                     "(^|_)(dir|folder|source)$") # arguments that say where weights come from or go to
+_PLAIN = re.compile(r"[\w+-]{0,40}", re.ASCII) # a word that is no path and no address
+
+def _is_plain(value) -> bool:
+    "Is an argument's value a number, a word, or a few of them?"
+    if isinstance(value, (tuple, list)): return all(map(_is_plain, value))
+    if isinstance(value, str): return bool(_PLAIN.fullmatch(value))
+    return value is None or isinstance(value, (bool, int, float))
 
 def _arguments(name: str, pairs: list[str]) -> tuple[tuple[str, object], ...]:
-    "Arguments for a network's constructor, from the end of its name."
+    "Arguments for a network's constructor, from the end of its name. Raises `InputError` for what opens files."
     if not all("=" in pair for pair in pairs):
         raise InputError(f"network {name!r}: after a comma expected argument=value")
-    return tuple((key.strip(), _literal(value)) for key, _, value in (pair.partition("=") for pair in pairs))
+    found = tuple((key.strip(), _literal(value)) for key, _, value in (pair.partition("=") for pair in pairs))
+    for key, value in found:
+        if _PLACES.search(key) or not _is_plain(value):
+            raise InputError(f"network {name!r}: the argument {key} is not taken from a name, which opens no files and "
+                             "no addresses; give numbers and words alone, and weights with --checkpoint FILE")
+    return found
 
+# %% ../../nbs/networks/04_models.ipynb #90c33c7f
+_MOST_CHARACTERS = 1000 # of a name
 _SOURCE = re.compile(r"(?:timm/)?(hf-hub|hf_hub|local-dir):") # names that timm looks up elsewhere
 
 def parse_name(
     name: str, # "timm/NAME[.TAG][,argument=value]", "torchvision/NAME[.WEIGHTS]", "hf-hub:…" or a packaged name
 ) -> NetworkName: # its parts
     "Read a network's name. A bare name that is not packaged is refused, with the spellings that exist."
+    if len(name) > _MOST_CHARACTERS: raise InputError(f"network {name[:40]!r}…: a name of {len(name):,} characters")
     elsewhere = _SOURCE.match(name.strip())
     plain, *pairs = re.split(r",(?=\s*\w+\s*=)" if elsewhere else ",", name.strip())
     if plain in PACKAGED and not pairs: return NetworkName("packaged", plain, "", ())
