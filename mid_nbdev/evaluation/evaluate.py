@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import torch
 from fastcore.meta import delegates
-from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
