@@ -15,7 +15,8 @@ from timm import create_model
 
 from mid_nbdev.crops.recipes import parse_recipe, parse_recipes
 from mid_nbdev.data.files import Limits, image_files, printable
-from mid_nbdev.data.images import ImageSource, open_source, read_image, read_labels
+from mid_nbdev.data.images import ImageSource, open_source, read_labels
+from mid_nbdev.data.reading import read_image
 from mid_nbdev.data.sources import find_source
 from mid_nbdev.errors import InputError
 from mid_nbdev.evaluation.evaluate import evaluate
@@ -224,7 +225,7 @@ def test_any_bytes_are_an_image_or_a_reason(tmp_path_factory, base, changes):
     folder = tmp_path_factory.getbasetemp()
     (folder / "fuzzed.jpg").write_bytes(mutate(base, changes))
     source = ImageSource(folder, ("fuzzed.jpg",), np.array([0]), limits=Limits(pixels=10**6))
-    _, image, reason = read_image(source, 0, 32, "bilinear")
+    _, image, reason, _ = read_image(source, 0, 32, "bilinear")
     if image is None:
         assert reason and "\n" not in reason
     else:

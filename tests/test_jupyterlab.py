@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.long, needs_chromium]
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "nbs"
 EVERY = [path.relative_to(NOTEBOOKS).as_posix() for path in notebook_files(NOTEBOOKS.parent)]
 SHORTENED = [  # cells silent under test
-    "evaluation/05_corpus.ipynb",
+    "evaluation/06_corpus.ipynb",
     "paper/figure_3.ipynb",
     "paper/figure_7.ipynb",
     "paper/table_9.ipynb",

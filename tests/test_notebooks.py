@@ -18,7 +18,7 @@ LONG = {  # each of them reproduces results and exports no module
     "beyond/draws.ipynb",
     "beyond/few_crops.ipynb",
     "beyond/one_forward.ipynb",
-    "evaluation/04_faults.ipynb",
+    "evaluation/05_faults.ipynb",
     "paper/what_a_crop_covers.ipynb",
     "paper/figure_1.ipynb",
     "paper/table_4.ipynb",

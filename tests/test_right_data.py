@@ -13,7 +13,8 @@ from PIL import Image
 from mid_nbdev import InputError, find_source
 from mid_nbdev.data.archives import sample_part
 from mid_nbdev.data.classes import class_numbers
-from mid_nbdev.data.images import ImageSource, crop_key, decode, exif_orientation, imagenet_names, read_image
+from mid_nbdev.data.images import ImageSource, crop_key, decode, exif_orientation, imagenet_names
+from mid_nbdev.data.reading import read_image
 from mid_nbdev.data.sources import names_of_classes, read_class_names
 
 NUMBERED = [str(number) for number in range(12)]

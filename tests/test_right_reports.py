@@ -25,7 +25,8 @@ from mid_nbdev.data.files import folder_name
 from mid_nbdev.data.images import ImageSource, demo_source
 from mid_nbdev.errors import InputError
 from mid_nbdev.evaluation.evaluate import Part, evaluate
-from mid_nbdev.evaluation.runs import Run, part_bytes
+from mid_nbdev.evaluation.run_files import part_bytes
+from mid_nbdev.evaluation.runs import Run
 from mid_nbdev.networks.classifier import Classifier, Preprocessing
 from mid_nbdev.paper.tables import _table_run, find_runs, measured_reports, table_text
 

@@ -24,7 +24,7 @@ from ..crops.recipes import make_plan
 from ..data.files import write_whole
 from ..data.images import image_shapes
 from ..evaluation.evaluate import make_part
-from ..evaluation.runs import part_bytes
+from ..evaluation.run_files import part_bytes
 from ..networks.choose import load_engine
 from ..networks.engines import DTYPES, usable_cores
 

@@ -36,11 +36,12 @@ def demo_command(
 
     from mid_nbdev.analysis.plots import corrected_images, plot_gains, plot_opinions, use_style
     from mid_nbdev.analysis.stats import report
-    from mid_nbdev.data.files import csv_bytes, write_whole
+    from mid_nbdev.data.files import csv_bytes, refuse_foreign_files, write_whole
     from mid_nbdev.data.images import demo_source, imagenet_names
     from mid_nbdev.evaluation.runs import evaluate_run
     from mid_nbdev.networks.models import load_classifier
 
+    refuse_foreign_files(out, ("run", "report.csv", "crops.png", "gains.png"))
     classifier, source = load_classifier("efficientnet_lite0"), demo_source()
     run = evaluate_run(classifier, source, "demo", out / "run")
     show_runs([run], "CC")
@@ -190,9 +191,10 @@ def verify_command(
     network: VerifyNetworkOptions, # its weights and classes
     images: int = 20, # how many images to compute again; 0 checks checksums and counts alone
     draw: int = 0, # another number draws other images
+    all: bool = False, # read every image again and compare it with the hash in its rows
     compute: VerifyOptions, # engine, precision and device
 ) -> None:
-    "Check a run: checksums, counts, and some of its rows computed again."
+    "Check a run: checksums, counts, images that failed, and some of its rows computed again."
     if images < 0: raise InputError(f"--images {images}: expected 0 or more")
     from mid_nbdev.analysis.results import kept_class_names
     from mid_nbdev.data.sources import find_source
@@ -204,10 +206,10 @@ def verify_command(
     network = network.as_in(origin)
     classifier = source = None
     name, folder = model or origin.get("model"), data or origin.get("data")
-    if images and not (name and folder):
+    if (images or all) and not (name and folder):
         say(f"nothing is computed again: what this run, of {opened.manifest['network']}, says of network and images is "
             "missing or not written by this account, and then it is not opened; give --model and --data")
-    elif images:
+    elif images or all:
         assert name and folder
         checkpoint = network.checkpoint or origin.get("checkpoint")
         classifier = load_classifier(network.network(name), checkpoint, **opened.manifest["preprocessing"])
@@ -215,7 +217,7 @@ def verify_command(
         kept = kept_class_names(opened) if "class_names" in origin else []
         names, labels = network.names(classifier.num_classes) or kept, labels or origin.get("labels")
         source = find_source(folder, labels, classifier.num_classes, names, network.class_order)
-    done = verify_run(opened, classifier, source, images, draw, **compute.given())
+    done = verify_run(opened, classifier, source, images, draw, every=all, **compute.given())
     line = f"{run}: {done.parts} of {len(opened.parts())} parts whole, {done.rows} rows"
     compared = f"{done.identical} of them identical, largest difference {done.largest:.1g}"
     show(f"{line}, {done.recomputed} computed again, {compared}" if done.recomputed else line)

@@ -48,14 +48,6 @@ def _engine(
     return TorchEngine(classifier.to(device), compute.dtype, min(size or 32, crops))
 
 # %% ../../nbs/cli/04_predict.ipynb #ef16a567
-def _read_turned(source, resize_to: int, interpolation: str):
-    "Images as their EXIF data say that they are to be seen."
-    from mid_nbdev.data.images import decode, failure_reason
-
-    for number in range(len(source)):
-        try: yield number, decode(source.file(number), resize_to, interpolation, source.limits, exif=True), ""
-        except Exception as error: yield number, None, failure_reason(error)
-
 def _tell_turned(
     files: list[str], # image files
 ) -> None:
@@ -88,7 +80,8 @@ def _predict_files(
 
     from mid_nbdev.averaging.wrapper import average_images
     from mid_nbdev.data.files import printable
-    from mid_nbdev.data.images import ImageSource, crop_key, read_images
+    from mid_nbdev.data.images import ImageSource, crop_key
+    from mid_nbdev.data.reading import read_images
     from mid_nbdev.networks.engines import usable_cores
 
     expected, answers, failed = classifier.preprocessing, [], []
@@ -96,8 +89,8 @@ def _predict_files(
     source = ImageSource(Path(), tuple(files), np.zeros(len(files), dtype=np.int64), limits=limits)
     threads = min(16, usable_cores()) if compute.workers is None else compute.workers
     how = (expected.resize_to, expected.interpolation)
-    images = _read_turned(source, *how) if exif else read_images(source, range(len(files)), *how, threads)
-    for number, image, reason in tqdm(images, total=len(files), unit="image", disable=len(files) < 5):
+    images = read_images(source, range(len(files)), *how, threads, exif=exif)
+    for number, image, reason, _ in tqdm(images, total=len(files), unit="image", disable=len(files) < 5):
         path = files[number]
         if image is None:
             failed.append((printable(path), reason))

@@ -139,10 +139,11 @@ def _write_changed(
     import matplotlib.pyplot as plt
 
     from mid_nbdev.analysis.results import changed_images, kept_class_names, plot_changed, table_bytes
-    from mid_nbdev.data.files import write_whole
+    from mid_nbdev.data.files import refuse_foreign_files, write_whole
     from mid_nbdev.data.sources import find_source
     from mid_nbdev.evaluation.verify import read_origin
 
+    refuse_foreign_files(folder, ("changed.csv", "changed.png"))
     names, origin = kept_class_names(run), read_origin(run.folder)
     table = changed_images(run.rows(), baseline, run.manifest["recipes"][-1], names)
     folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ __all__ = ['IMAGE_COLUMNS', 'KEY_COLUMNS', 'sample_part', 'TarArchive', 'image_b
            'DatasetArchive']
 
 # %% ../../nbs/data/03_archives.ipynb #arc02imp
+import errno
 import io
 import tarfile
 import threading
@@ -17,6 +18,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from .files import file_size, open_parquet, require_file
 from ..errors import InputError
@@ -42,6 +44,12 @@ class _Headers(io.BufferedReader):
         return super().read(size)
 
 # %% ../../nbs/data/03_archives.ipynb #610ff1b4
+def _require_archive(
+    path: Path, # of an archive whose images were listed
+) -> None:
+    "Raise `OSError` if it has gone since: that says nothing of the images in it."
+    if not path.exists(): raise OSError(errno.ESTALE, "its archive is not there any more")
+
 class TarArchive:
     "Members of uncompressed tar files, by name; with several files, each name begins with its archive's."
 
@@ -78,6 +86,7 @@ class TarArchive:
         "A member's first bytes."
         if name not in self.places: raise FileNotFoundError(name)
         path, first, size = self.places[name]
+        _require_archive(path)
         with path.open("rb") as file:
             file.seek(first)
             return file.read(min(size, most))
@@ -93,6 +102,11 @@ class TarArchive:
 IMAGE_COLUMNS = ("image", "img", "bytes", "content", "jpg", "jpeg", "png") # a table's images; the first that is there
 KEY_COLUMNS = ("key", "__key__", "name", "file", "path", "id") # their names
 _LABEL_COLUMNS = ("label", "labels", "cls") # their labels
+
+def _open_table(path: Path) -> pq.ParquetFile:
+    "A Parquet file of images."
+    _require_archive(path)
+    return open_parquet(path, IMAGE_COLUMNS + KEY_COLUMNS + _LABEL_COLUMNS)
 
 def _column(
     there: Sequence[str], # names of the columns
@@ -126,7 +140,7 @@ def _refuse_long(column: pa.ChunkedArray, path: Path) -> None:
 
 # %% ../../nbs/data/03_archives.ipynb #03782865
 class ParquetArchive:
-    "Images in Parquet files, by name: the key column's, or `FILE:ROW`."
+    "Images in Parquet files, by name: the key column's, or `FILE:ROW`. Files are opened when needed, one at a time."
 
     def __init__(
         self,
@@ -135,24 +149,24 @@ class ParquetArchive:
     ):
         self.places: dict[str, tuple[int, int, int]] = {} # file, row group, row in it
         self.labels, self.lock = list[tuple[str, object]](), threading.Lock()
-        self.images: list[str] = [] # column, by file
+        self.paths, self.images = list(paths), list[str]() # files, and the column of each
+        self._file = lru_cache(1)(lambda number: _open_table(self.paths[number]))
+        self._group = lru_cache(1)(lambda file, group: self._file(file).read_row_group(group, [self.images[file]]))
         try:
-            self.files = [open_parquet(path, IMAGE_COLUMNS + KEY_COLUMNS + _LABEL_COLUMNS) for path in paths]
-            for number, path in enumerate(paths): self._list(number, path)
+            for number in range(len(paths)): self._list(number)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{title}: not a Parquet file ({' '.join(str(error).split())[:150]})") from error
-        read = lambda number, group: self.files[number].read_row_group(group, [self.images[number]])
-        self._group = lru_cache(1)(read)
 
-    def _list(self, number: int, path: Path) -> None:
+    def _list(self, number: int) -> None:
         "Names and labels of one of the files."
-        there = self.files[number].schema_arrow.names
+        file, path = self._file(number), self.paths[number]
+        there = file.schema_arrow.names
         self.images.append(_column(there, IMAGE_COLUMNS, path.name))
         label = _column(there, _LABEL_COLUMNS, path.name)
         key = next((name for name in KEY_COLUMNS if name in there), None)
         columns = [label, key] if key else [label]
-        for group in range(self.files[number].num_row_groups):
-            table = self.files[number].read_row_group(group, columns)
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns)
             for column in table.columns: _refuse_long(column, path)
             for place, row in enumerate(table.to_pylist()):
                 name = str(row[key]) if key else f"{path.name}:{len(self.labels)}"

@@ -13,7 +13,7 @@ import io
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from timm.data import ImageNetInfo
 
@@ -208,7 +208,7 @@ def labels_by_folder(
     if flat := [name for name in names if "/" not in name]:
         raise InputError(f"{what}: {len(flat)} images lie outside class folders (first: {flat[0]}); "
                          "give --labels with a CSV of file,label")
-    parts = [PurePosixPath(name).parts[:-1] for name in names]
+    parts = [[part for part in name.split("/")[:-1] if part not in ("", ".")] for name in names]
     first, last = [folders[0] for folders in parts], [folders[-1] for folders in parts]
     levels = {level: sorted(set(folders)) for level, folders in (("first", first), ("last", last))}
     certain = {level: _certain(folders, num_classes, class_names) for level, folders in levels.items()}
@@ -223,4 +223,3 @@ def labels_by_folder(
         raise InputError(f"{error}{deeper}folder that holds them") from error
     if first != last: _log.info("classes are the folders of the first level, as torchvision takes them")
     return [numbers[folder] for folder in first]
-

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['decoding', 'Limits', 'file_size', 'require_file', 'open_image', 'ReadAhead', 'open_parquet', 'is_junk',
-           'find_files', 'image_endings', 'is_image', 'image_files', 'printable', 'csv_bytes', 'owner', 'write_whole',
-           'package_folder', 'folder_name']
+           'find_files', 'image_endings', 'is_image', 'image_files', 'printable', 'csv_bytes', 'owner',
+           'refuse_foreign_files', 'write_whole', 'package_folder', 'folder_name']
 
 # %% ../../nbs/data/00_files.ipynb #920d0f36
 import os
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -194,8 +194,8 @@ def is_junk(
     name: str, # of a file, with its folders
 ) -> bool: # is it what macOS, Jupyter or a disk station left there, and no data?
     "Is a file no data, whatever its ending?"
-    parts = PurePosixPath(name).parts
-    return bool(parts) and (parts[-1].startswith("._") or not _JUNK.isdisjoint(parts))
+    parts = name.split("/")
+    return (parts[-1].startswith("._") or not _JUNK.isdisjoint(parts))
 
 def find_files(
     root: str | Path, # folder
@@ -212,12 +212,13 @@ def find_files(
         folders[:] = [] if (state.st_dev, state.st_ino) in entered else sorted(folders)
         if (state.st_dev, state.st_ino) in entered: continue
         entered.add((state.st_dev, state.st_ino))
-        there = [Path(folder, name).relative_to(root).as_posix() for name in files]
-        for name in there:
+        inside = os.path.relpath(folder, root).replace(os.sep, "/")
+        for file in files:
+            name = file if inside == "." else f"{inside}/{file}"
             ending = os.path.splitext(name)[1].lower()
             if is_junk(name): continue
             if ending in endings: names.append(name)
-            elif others is not None and not PurePosixPath(name).name.startswith("."): others[ending or "none"] += 1
+            elif others is not None and not file.startswith("."): others[ending or "none"] += 1
     return sorted(names)
 
 @cache
@@ -230,7 +231,7 @@ def is_image(
     name: str, # of a file
 ) -> bool: # does its ending say so?
     "Is a file called like an image that can be read?"
-    return PurePosixPath(name).suffix.lower() in image_endings() and not is_junk(name)
+    return os.path.splitext(name)[1].lower() in image_endings() and not is_junk(name)
 
 def image_files(
     root: str | Path, # folder
@@ -301,6 +302,15 @@ def _linked(
     except FileExistsError: raise
     except OSError: return False
     return True
+
+def refuse_foreign_files(
+    folder: Path, # where some files are going to be written
+    own: Collection[str], # what is written there, and may be there already
+) -> None:
+    "Raise `InputError` for a folder that holds other files, among which ours would be mixed."
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if not (foreign := there - set(own)): return
+    raise InputError(f"{folder}: holds {min(foreign)!r}, which is not written here; give a folder that is new or empty")
 
 def write_whole(
     path: Path, # where the file shall be

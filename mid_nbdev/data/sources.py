@@ -185,9 +185,10 @@ def _read_glob(
         if not (kept := [number for number, name in enumerate(source.names) if name in asked]):
             raise InputError(f"labels {labels.name}: has none of the {len(paths)} files (first: {min(asked)!r})")
         return source.take(kept)
-    resolved = [path.parent.resolve() / path.name for path in paths]
+    folders = {parent: parent.resolve() for parent in {path.parent for path in paths}}
+    resolved = [folders[path.parent] / path.name for path in paths]
     root = Path(os.path.commonpath([path.parent.parent for path in resolved])) # so that each has a folder below it
-    inside = sorted(path.relative_to(root).as_posix() for path in resolved)
+    inside = sorted(os.path.relpath(path, root).replace(os.sep, "/") for path in resolved)
     numbers = labels_by_folder(inside, str(root), num_classes, class_names, class_order)
     return ImageSource(root, tuple(inside), np.array(numbers, np.int64))
 
@@ -214,7 +215,7 @@ def unlabelled(
     source: ImageSource, # images of a table of labels
 ) -> list[str]: # names
     "Image files that lie in a source's folder or tar archive, and have no label."
-    names = {PurePosixPath(name).as_posix() for name in source.names}
+    names = set(source.names)
     if not source.archive: there = image_files(source.root)
     else: there = list(source.archive.places) if isinstance(source.archive, TarArchive) else []
     return sorted(name for name in there if name not in names and is_image(name))
@@ -306,7 +307,7 @@ def names_of_classes(
     "What the classes are called, as far as it can be known."
     folders: dict[int, set[str]] = {}
     for name, label in zip(source.names, source.labels.tolist()) if source else ():
-        folders.setdefault(label, set()).add(PurePosixPath(name).parts[0] if "/" in name else "")
+        folders.setdefault(label, set()).add(name.partition("/")[0] if "/" in name else "")
     named = {label: min(found) for label, found in folders.items() if len(found) == 1}
     if "" in named.values() or not len(named) == len(folders) == len(set(named.values())): named = {}
     if num_classes == 1000 and not _are_own(list(named.values())): return imagenet_names()
