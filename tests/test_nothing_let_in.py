@@ -35,10 +35,11 @@ from mid_nbdev.averaging.adaptive import stop_early
 from mid_nbdev.averaging.wrapper import MID
 from mid_nbdev.cli.app import print_table
 from mid_nbdev.crops.recipes import Policy, make_plan, parse_recipe, parse_recipes
-from mid_nbdev.data import files, images, shards
+from mid_nbdev.data import files, reading, shards
 from mid_nbdev.data.archives import ParquetArchive, TarArchive
 from mid_nbdev.data.files import Limits, csv_bytes, owner, printable
-from mid_nbdev.data.images import ImageSource, decode, read_image, read_images, read_labels
+from mid_nbdev.data.images import ImageSource, decode, read_labels
+from mid_nbdev.data.reading import read_image, read_images
 from mid_nbdev.data.sources import find_source
 from mid_nbdev.deployment.export import ExportedGraph, export_graph
 from mid_nbdev.errors import InputError
@@ -369,18 +370,18 @@ def test_what_is_read_ahead_is_bounded(tmp_path, monkeypatch):
         (tmp_path / f"{number}.png").symlink_to("a.png")
     source = ImageSource(tmp_path, tuple(f"{number}.png" for number in range(12)), np.zeros(12, np.int64))
     started = []
-    real = images.read_image
-    monkeypatch.setattr(images, "read_image", lambda source, number, *rest: started.append(number) or real(
+    real = reading.read_image
+    monkeypatch.setattr(reading, "read_image", lambda source, number, *rest: started.append(number) or real(
         source, number, *rest))
-    monkeypatch.setattr(images, "_AHEAD_BYTES", 2 * 32 * 32 * 3)
-    reading = read_images(source, range(12), 32, "bilinear", workers=2)
-    first = next(reading)
+    monkeypatch.setattr(reading, "_AHEAD_BYTES", 2 * 32 * 32 * 3)
+    found = read_images(source, range(12), 32, "bilinear", workers=2)
+    first = next(found)
     time.sleep(0.3)
     assert first[0] == 0 and len(started) <= 6
-    assert [found[0] for found in reading] == list(range(1, 12))
-    reading = read_images(source, range(12), 32, "bilinear", workers=2)
-    next(reading)
-    reading.close()
+    assert [one[0] for one in found] == list(range(1, 12))
+    found = read_images(source, range(12), 32, "bilinear", workers=2)
+    next(found)
+    found.close()
 
 
 def tiff(strips):

@@ -19,7 +19,8 @@ from mid_nbdev import Classifier, ImageSource, find_source, load_classifier
 from mid_nbdev.averaging.adaptive import fit_policy
 from mid_nbdev.averaging.wrapper import forward_crops
 from mid_nbdev.crops.recipes import Plan, Policy, make_plan
-from mid_nbdev.data.images import crop_key, read_images
+from mid_nbdev.data.images import crop_key
+from mid_nbdev.data.reading import read_images
 from mid_nbdev.networks.engines import make_engine
 from mid_nbdev.networks.models import weights_hash
 from mid_nbdev.paper.measured import measured_weights
@@ -83,7 +84,7 @@ def outputs_of(classifier: Classifier, source: ImageSource, plan: Plan, engine, 
     with_features = not is_linear(classifier.head)
 
     def images():
-        for number, image, reason in read_images(
+        for number, image, reason, _ in read_images(
             source, numbers, preprocessing.resize_to, preprocessing.interpolation, workers=2
         ):
             if image is None:
