@@ -23,10 +23,12 @@ from mid_nbdev.data.images import crop_key
 from mid_nbdev.data.reading import read_images
 from mid_nbdev.networks.engines import make_engine
 from mid_nbdev.networks.models import weights_hash
-from mid_nbdev.paper.measured import measured_weights
+from mid_nbdev.paper.measured import measured_gains, measured_weights, read_rows
+from mid_nbdev.paper.numbers import paper_figures
 from mid_nbdev.paper.rows import StoredCrops, auto_rows, draw_outcomes, draw_sums, paired_scores, recipe_rows
 
-ROWS = Path(__file__).resolve().parent.parent / "nbs" / "paper" / "rows"
+ROOT = Path(__file__).resolve().parent.parent
+ROWS, GAINS = ROOT / "nbs" / "paper" / "rows", ROOT / "mid_nbdev" / "paper" / "paper_gains.csv"
 PLANS = {"val800": "5FC+5MFC+40RC+20MRC", "val125": "5FC+5MFC+60RC+40MRC"}
 NETWORKS = {  # by the paper's name: the library's, mean and std, interpolation
     "resnet18": ("torchvision/resnet18", None, "bilinear"),
@@ -180,6 +182,12 @@ def measure_ratio(kept: Path, weights: Path) -> list[pd.DataFrame]:
     return tables
 
 
+def table_recipes(number: int) -> list[str]:
+    "The recipes of a table of the paper, in its order."
+    figures = paper_figures().query("table == @number and recipe != ''")
+    return list(figures["recipe"].unique())
+
+
 def write_rows(kept: Path, weights: Path) -> None:
     "Turn what is kept into the rows of the repository."
     columns, totals, runs, images = ["network", "recipe", "image", *TYPES], [], [], []
@@ -194,6 +202,9 @@ def write_rows(kept: Path, weights: Path) -> None:
     every = pd.concat(images).drop_duplicates(["data", "image"]).sort_values(["data", "image"])
     save(every.astype({"label": "uint16", "height": "uint16", "width": "uint16"}), "images.parquet", ["data"])
     pd.DataFrame(runs).to_csv(ROWS / "runs.csv", index=False)
+    recipes = list(dict.fromkeys(recipe for number in (1, 2, 7, 8) for recipe in table_recipes(number)))
+    gains = measured_gains(read_rows(ROWS), recipes)
+    gains.to_csv(GAINS, index=False, float_format="%.4f")
     if ratio := measure_ratio(kept, weights):
         save(pd.concat(ratio)[columns].astype(TYPES), "ratio.parquet", ["network", "recipe", "image"])
 

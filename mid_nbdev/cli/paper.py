@@ -49,17 +49,19 @@ def table_command(
     runs: Path | None = None, # folder of run folders, as `mid reproduce --out` makes it
     format: str = "table", # table, csv, json or markdown
 ) -> None:
-    "Print a table of the paper in its layout: published figures, and measured ones where there is a run."
+    "Print a table of the paper in its layout: published figures, and measured ones beside them."
+    from mid_nbdev.paper.measured import paper_gains
     from mid_nbdev.paper.tables import find_runs, measured_reports, table_cells, table_networks, table_text
 
     table_networks(number)
     if runs is not None and not runs.is_dir(): raise InputError(f"runs {runs}: no such folder")
     found = find_runs(runs, number) if runs else {}
     if runs and not found: say(f"note: no run under {runs} measured a network of Table {number}")
-    reports = measured_reports(found)
-    markdown = format == "markdown"
-    text = table_text(number, reports, "**{}**", "<br>" if markdown else "\n")
-    _print_rows(table_cells(number, reports), format, text)
+    reports, gains, markdown = measured_reports(found), paper_gains(), format == "markdown"
+    if set(gains["network"]) & set(table_networks(number)) - set(reports):
+        say("here: the gain on validation images with other weights than the paper's (see the page of the table)")
+    text = table_text(number, reports, "**{}**", "<br>" if markdown else "\n", gains)
+    _print_rows(table_cells(number, reports, gains), format, text)
 
 # %% ../../nbs/cli/06_paper.ipynb #e07d185c
 def _estimate(names: list[str], images: int, crops: int, device: str | None) -> str:

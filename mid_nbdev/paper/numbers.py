@@ -12,13 +12,15 @@ from importlib.resources import files
 import pandas as pd
 
 # %% ../../nbs/paper/00_numbers.ipynb #b447495f
+_MAY_LACK = ("top1_2021", "gain", "gain_low", "gain_high", "nll_change", "nll_low", "nll_high") # columns of numbers
+
 @lru_cache
 def read_table(
     name: str, # file in this package's folder, as "paper_figures.csv"
 ) -> pd.DataFrame:
     "A table that the package carries."
     with files("mid_nbdev.paper").joinpath(name).open(encoding="utf-8") as file:
-        return pd.read_csv(file, keep_default_na=False, na_values={column: [""] for column in ("gain", "top1_2021")})
+        return pd.read_csv(file, keep_default_na=False, na_values={column: [""] for column in _MAY_LACK})
 
 def paper_figures() -> pd.DataFrame: # 450 rows: table, approach, recipe, network, training_required, top1, gain
     "The published top-1 figures of Tables I to VIII, percent."
