@@ -2,9 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from measure import keep_crops, read_crops
 
+from mid_nbdev import evaluate, load_classifier
+from mid_nbdev.crops.recipes import make_plan
+from mid_nbdev.data.images import demo_source
+from mid_nbdev.networks.models import weights_hash
 from mid_nbdev.paper.measured import (
     FAMILIES,
     compare_recipes,
@@ -14,6 +20,7 @@ from mid_nbdev.paper.measured import (
     paper_gains,
     read_rows,
 )
+from mid_nbdev.paper.rows import draw_outcomes
 from mid_nbdev.paper.tables import table_cells
 
 PAPER = Path(__file__).resolve().parent.parent / "nbs" / "paper"
@@ -74,3 +81,15 @@ def test_every_own_row_of_a_table_is_measured_for_every_network_there_is():
         cells = table_cells(number, gains=gains)
         filled = cells[~cells["recipe"].isin(["", "CC"]) & cells["network"].isin(set(gains["network"]))]
         assert filled["gain"].notna().all()
+
+
+def test_the_tool_measures_what_an_evaluation_does(tmp_path):
+    classifier, photos = load_classifier("efficientnet_lite0"), demo_source().take([3, 1, 7])
+    keep_crops(classifier, photos, make_plan("5FC,2RC"), tmp_path / "kept", "demo")
+    stored, sizes, about = read_crops(tmp_path / "kept", classifier.head)
+    assert stored.images == photos.names and sizes.min() == 256 and about["hash"] == weights_hash(classifier)
+    rows = evaluate(classifier, photos, "CC,5FC,2RC", device="cpu").rows.set_index(["recipe", "image"])
+    for recipe, outcome in draw_outcomes(stored, "CC,5FC,2RC", draws=1).items():
+        ours = rows.loc[recipe].loc[list(stored.images)]
+        assert outcome.rank[:, 0].tolist() == ours["rank"].tolist()
+        assert np.allclose(outcome.confidence[:, 0], ours["confidence"], atol=2e-3)
