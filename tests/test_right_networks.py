@@ -686,10 +686,10 @@ def test_every_change_is_noticed(change, shared):
     network.settings = {"scale": [1.0]}
     places = {tensor.data_ptr() for tensor in network.state_dict().values()} if shared else ()
     watch = Watch(network, places)
-    assert not watch.changed(network)
+    assert not watch.changed()
     change(network)
     in_place = change in (changed_in_place, changed_by_data, loaded, trained, written_in_a_block)
-    assert watch.changed(network) == (not (shared and in_place))
+    assert watch.changed() == (not (shared and in_place))
 
 
 def test_a_few_numbers_written_past_pytorch_are_seen_when_an_evaluation_begins():

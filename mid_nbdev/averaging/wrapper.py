@@ -186,6 +186,7 @@ class Averaged(NamedTuple):
     crops: torch.Tensor # how many crops each is an average of, (images, recipes)
     logits: torch.Tensor | None # of every crop, (images, crops of the plan, classes); none if a policy chose the crops
 
+@unchanged()
 def average_images(
     engine: Engine, # what computes the outputs
     classifier: Classifier, # the classifier it was made for

@@ -225,7 +225,7 @@ class _ConvertedEngine:
     def outputs(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
         "Outputs of each batch, in order."
         self.classifier.follow()
-        if not was_looked_at(self) and self._watch.changed(self.classifier): self._follow()
+        if not was_looked_at(self) and self._watch.changed(): self._follow()
         yield from self._run(batches)
 
 # %% ../../nbs/networks/06_engines.ipynb #258def96

@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from functools import partial
 from hashlib import sha256
 from types import FunctionType
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ def evaluation_view(
     return held.eval()
 
 # %% ../../nbs/networks/00_views.ipynb #v0000010
-_INTERNAL = {*vars(nn.Module()), "_source", "_watch", "_theirs"} # what every module has, and every `Follower`
+_INTERNAL = {*vars(nn.Module()), "_source", "_watch", "_theirs", "_own"} # what every module has, and every `Follower`
 
 def _described(
     value, # plain attribute
@@ -130,16 +131,24 @@ def fingerprint(
     return sha256("\n".join([description(network), *contents]).encode()).hexdigest()
 
 # %% ../../nbs/networks/00_views.ipynb #v000012b
-_PLAIN = {bool, int, float, str, type(None), type, FunctionType, torch.dtype, torch.device}
+_PLAIN = {bool, int, float, str, type(None), type, FunctionType, torch.dtype, torch.device, torch.Size}
 
-def _comparable(
-    value, # plain attribute
-): # equal to an earlier one while it is the same
-    "An attribute as it can be kept and compared."
+def _plain_copy(
+    value, # any
+): # the same, with containers of its own
+    "A copy of plain values in lists, tuples and dictionaries. Raises `TypeError` for other values."
     if type(value) in _PLAIN: return value
-    if type(value) in (tuple, list): return tuple(map(_comparable, value))
-    if type(value) is dict: return tuple((key, _comparable(item)) for key, item in value.items())
-    return _described(value)
+    if type(value) in (list, tuple): return type(value)(map(_plain_copy, value))
+    if type(value) is dict: return {key: _plain_copy(item) for key, item in value.items()}
+    raise TypeError(f"{type(value)} is not plain")
+
+def _differ(held: list[tuple[dict, dict]]) -> bool:
+    "Has any dictionary of a module other entries now than then, apart from its mode?"
+    try:
+        for now, then in held:
+            if now != then and {**now, "training": None} != {**then, "training": None}: return True
+    except Exception: return True # arrays do not compare
+    return False
 
 def _each_module(network: nn.Module) -> Iterator[nn.Module]:
     "Every module once, as `modules` gives them but in less time."
@@ -151,12 +160,7 @@ def _each_module(network: nn.Module) -> Iterator[nn.Module]:
         yield module
         waiting.extend(child for _, child in module._modules.items())
 
-def _attributes(module: nn.Module) -> tuple:
-    "A module's class, hooks, submodules and plain attributes."
-    own = [(key, _comparable(value)) for key, value in vars(module).items() if key not in _INTERNAL]
-    children = [name for name, _ in module._modules.items()]
-    return type(module), (*module._forward_pre_hooks, *module._forward_hooks), children, own
-
+# %% ../../nbs/networks/00_views.ipynb #v000012c
 _SAMPLED = 16 # numbers of each tensor
 
 def _sample(
@@ -164,65 +168,78 @@ def _sample(
 ) -> torch.Tensor | None: # some of its numbers, in the same memory; none if it has no plain memory
     "Numbers spread over a tensor."
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or not tensor.numel(): return None
-    if not any(tensor.is_contiguous(memory_format=order) for order in (torch.contiguous_format, torch.channels_last)):
-        return None
+    orders = (torch.contiguous_format, torch.channels_last)
+    if not any(tensor.is_contiguous(memory_format=order) for order in orders): return None
     count = min(_SAMPLED, tensor.numel())
     return tensor.detach().as_strided((count,), (tensor.numel() // count,), tensor.storage_offset())
 
-# %% ../../nbs/networks/00_views.ipynb #v000012c
+class _WatchedTensors:
+    "Notices when tensors change: at once by place, type and version, and by samples of those whose content counts."
+
+    def __init__(
+        self,
+        tensors: list[torch.Tensor], # held from now on
+        shared: Collection[int], # places of those whose content does not count
+        thorough: bool, # keep the checksums of the others?
+    ):
+        self.tensors, self.counted = tensors, [one for one in tensors if one.data_ptr() not in shared]
+        self.versions = [one for one in self.counted if not one.is_inference()]
+        self.samples: dict[tuple, list[torch.Tensor]] = {} # by type and device
+        self.unsampled: list[torch.Tensor] = []
+        for one in self.counted:
+            if (sample := _sample(one)) is None: self.unsampled.append(one)
+            else: self.samples.setdefault((one.dtype, one.device), []).append(sample)
+        self.state, self.sums = self._now(), list(map(checksum, self.counted)) if thorough else []
+
+    def _now(self) -> list[list]:
+        "Place, type and shape of each tensor; how often PyTorch has written what counts; and what its samples hold."
+        kinds, shapes = [one.dtype for one in self.tensors], [one.shape for one in self.tensors]
+        joined = (torch.cat(samples).view(torch.uint8) for samples in self.samples.values())
+        content = [*(some.cpu().numpy().tobytes() for some in joined), *map(checksum, self.unsampled)]
+        places, versions = [one.data_ptr() for one in self.tensors], [one._version for one in self.versions]
+        return [places, kinds, shapes, versions, content]
+
+    def changed(self, thorough: bool) -> bool:
+        "Has anything changed since?"
+        return self._now() != self.state or thorough and list(map(checksum, self.counted)) != self.sums
+
+# %% ../../nbs/networks/00_views.ipynb #v00012cc
+_HOLDING = ("_parameters", "_buffers", "_modules", "_forward_pre_hooks", "_forward_hooks") # a module's dictionaries
+
 class Watch:
     "Notices when a network changes, in well under a millisecond."
 
     def __init__(
         self,
-        network: nn.Module, # network; not held
+        network: nn.Module, # network; its tensors and attributes are held
         shared: Collection[int] = (), # places of tensors whose content does not count
         thorough: bool = False, # keep the checksums of the others, for a thorough look?
     ):
-        self.shared = frozenset(shared)
-        self.samples: dict[tuple, list[torch.Tensor]] = {} # by type and device
-        self.unsampled: list[torch.Tensor] = []
-        for tensor in self._unshared(network):
-            if (sample := _sample(tensor)) is None: self.unsampled.append(tensor)
-            else: self.samples.setdefault((tensor.dtype, tensor.device), []).append(sample)
-        self.state, self.content = self._state(network), self._content()
-        self.sums = self._checksums(network) if thorough else []
+        self.held: list[tuple[dict, dict]] = [] # dictionaries of modules, and what was in them
+        self.containers: list[tuple[Any, Any]] = [] # lists and dictionaries that are attributes, and what was in them
+        self.objects: list[tuple[Any, str]] = [] # attributes of other kinds, and what they were
+        modules = list(_each_module(network))
+        for module in modules: self._add(module)
+        tensors = [tensor for module in modules for tensor in _tensors(module)]
+        self.tensors = _WatchedTensors(tensors, frozenset(shared), thorough)
 
-    def _unshared(self, network: nn.Module) -> Iterator[torch.Tensor]:
-        "The tensors whose content counts."
-        for tensor in _all_tensors(network).values():
-            if tensor.data_ptr() not in self.shared: yield tensor
-
-    def _state(self, network: nn.Module) -> list[tuple]:
-        "Modules and their attributes; place, type and version of each tensor."
-        found = []
-        for module in _each_module(network):
-            found.append(_attributes(module))
-            for held in (module._parameters, module._buffers):
-                for name, tensor in held.items():
-                    if tensor is None: continue
-                    place = tensor.data_ptr()
-                    written = 0 if place in self.shared or tensor.is_inference() else tensor._version
-                    found.append((name, place, written, tensor.dtype, tensor.device, tensor.shape))
-        return found
-
-    def _content(self) -> list:
-        "What the samples hold."
-        joined = (torch.cat(samples).view(torch.uint8) for samples in self.samples.values())
-        return [*(some.cpu().numpy().tobytes() for some in joined), *map(checksum, self.unsampled)]
-
-    def _checksums(self, network: nn.Module) -> list[str]:
-        "What the tensors hold, all of it."
-        return [checksum(tensor) for tensor in self._unshared(network)]
+    def _add(self, module: nn.Module) -> None:
+        "Remember a module's attributes, without its submodules'."
+        inside = [one for one in (getattr(module, name) for name in _HOLDING) if isinstance(one, dict)]
+        self.held += [(one, dict(one)) for one in (vars(module), *inside)]
+        for name, value in vars(module).items():
+            if name in _INTERNAL or type(value) in _PLAIN or isinstance(value, torch.Tensor): continue
+            try: self.containers.append((value, _plain_copy(value)))
+            except TypeError: self.objects.append((value, _described(value)))
 
     def changed(
         self,
-        network: nn.Module, # the same network
         thorough: bool = False, # read everything, instead of samples, for what was written past PyTorch's count?
     ) -> bool:
         "Has anything changed since?"
-        if self._state(network) != self.state or self._content() != self.content: return True
-        return thorough and self._checksums(network) != self.sums
+        if _differ(self.held) or any(now != then for now, then in self.containers): return True
+        if any(_described(now) != then for now, then in self.objects): return True
+        return self.tensors.changed(thorough)
 
 # %% ../../nbs/networks/00_views.ipynb #v000012f
 _looked_at: ContextVar[set | None] = ContextVar("looked_at", default=None) # networks and engines; none outside a block
@@ -283,6 +300,7 @@ class Follower(nn.Module):
 
     def _remember(self) -> None:
         "Note how the network followed is now."
+        self._own = [*_each_module(self)][1:]
         network, self._watch = self._source(), None
         if network is None: return
         own = floating(network)
@@ -301,10 +319,10 @@ class Follower(nn.Module):
         (it was moved or converted) is seen if it changes most of a tensor; all of it at the beginning of an evaluation.
         """
         if torch.compiler.is_compiling() or torch.jit.is_tracing() or was_looked_at(self): return
-        if any(module.training for module in _each_module(self)): self.train(False)
+        if any(module.training for module in self._own): self.train(False)
         network = self._source()
         if network is None: self._watch = None # which holds memory of the network
-        if network is None or self._watch and not self._watch.changed(network, thorough): return
+        if network is None or self._watch and not self._watch.changed(thorough): return
         own, (dtype, device) = floating(self), self._theirs
         moved = [tensor for tensor in self.parameters() if tensor.ndim == 4 and not tensor.is_contiguous()]
         self._take(network)
