@@ -185,6 +185,12 @@ def test_names_that_do_not_cover_the_folders_are_refused(tmp_path):
         find_source(tmp_path, None, 2, ["cat", "wolf"])
 
 
+@pytest.mark.parametrize("content", ["\ufeffdog\ncat\n", "dog \r\n cat\r\n"])
+def test_files_of_class_names_as_editors_write_them(tmp_path, content):
+    (tmp_path / "names.txt").write_bytes(content.encode())
+    assert read_class_names(tmp_path / "names.txt", 2) == ["dog", "cat"]
+
+
 def test_names_read_from_a_folder_follow_the_same_rule(tmp_path):
     classes(tmp_path, NUMBERED)
     with pytest.raises(InputError, match="two readings"):
@@ -356,6 +362,21 @@ def test_what_is_left_out_is_counted_aloud(tmp_path, caplog):
     with caplog.at_level(logging.INFO, "mid_nbdev"):
         assert len(find_source(tmp_path, num_classes=2)) == 2
     assert "3 files are left out" in caplog.text and ".heic 2, .txt 1" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["glob", "tar", "predict"])
+def test_what_is_left_out_of_globs_archives_and_predictions_is_counted_too(tmp_path, caplog, kind):
+    from mid_nbdev.cli.predict import _list_images
+
+    classes(tmp_path / "data", ["cat", "dog"])
+    for name in ("cat/raw.heic", "dog/notes.txt", "cat/._raw.heic", "dog/.hidden"):
+        (tmp_path / "data" / name).write_bytes(b"")
+    with tarfile.open(tmp_path / "data.tar", "w") as archive:
+        archive.add(tmp_path / "data", "")
+    data = {"glob": f"{tmp_path}/data/*/*", "tar": tmp_path / "data.tar", "predict": tmp_path / "data"}[kind]
+    with caplog.at_level(logging.INFO, "mid_nbdev"):
+        assert len(_list_images([str(data)]) if kind == "predict" else find_source(data, num_classes=2)) == 2
+    assert "2 files are left out" in caplog.text and ".heic 1" in caplog.text and ".txt 1" in caplog.text
 
 
 # webdataset

@@ -7,6 +7,7 @@ __all__ = ['predict_command']
 
 # %% ../../nbs/cli/04_predict.ipynb #3f2b6f04
 import glob
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,10 +23,14 @@ def _list_images(
 ) -> list[str]: # files; a name that nothing answers to stays, and is named as missing later
     "Image files by name."
     from mid_nbdev.data.files import image_files
+    from mid_nbdev.data.images import tell_left_out
 
     found: list[str] = []
     for text in asked:
-        if Path(text).is_dir(): found += [str(Path(text) / name) for name in image_files(text)]
+        others = Counter[str]()
+        if Path(text).is_dir():
+            found += [str(Path(text) / name) for name in image_files(text, others)]
+            tell_left_out(text, others)
         elif Path(text).exists(): found.append(text)
         else: found += sorted(glob.glob(text, recursive=True)) or [text]
     return list(dict.fromkeys(found))

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -22,7 +23,7 @@ from timm.data import ImageNetInfo
 from .archives import DatasetArchive, ParquetArchive, TarArchive, sample_part
 from .classes import class_numbers, label_reader, labels_by_folder
 from .files import image_files, is_image, is_junk, package_folder
-from .images import Archive, ImageSource, imagenet_names, open_source, read_labels
+from .images import Archive, ImageSource, imagenet_names, open_source, read_labels, tell_left_out
 from ..errors import InputError
 
 # %% ../../nbs/data/04_sources.ipynb #log85519
@@ -37,6 +38,13 @@ def _read_all(
     "Labels of an archive. Raises `InputError` naming the first that is none."
     read = label_reader(num_classes, class_names)
     return [read(text := str(label), f"{where}: label {text.strip()[:40]!r}") for where, label in labels]
+
+def _others(
+    names: Iterable[str], # of files
+) -> Counter[str]: # how many of each ending are no images, without what systems leave behind
+    "Files that are passed over."
+    there = [name for name in names if not is_junk(name) and not PurePosixPath(name).name.startswith(".")]
+    return Counter(PurePosixPath(name).suffix.lower() or "none" for name in there if not is_image(name))
 
 def _source(root: Path, labelled: list[tuple[str, int]], archive: Archive, title: str) -> ImageSource:
     "A source of an archive."
@@ -87,6 +95,7 @@ def _read_tars(
     if not images: raise InputError(f"{title}: no image files in it")
     if any(name.lower().endswith(".cls") for name in archive.places):
         return _source(root, sorted(_webdataset_labels(archive, num_classes, class_names, title)), archive, title)
+    tell_left_out(title, _others(archive.places))
     inside = [name.partition("/")[2] if len(paths) > 1 else name for name in images] # without the archive's name
     classes = labels_by_folder(inside, title, num_classes, class_names, class_order)
     return _source(root, list(zip(images, classes)), archive, title)
@@ -178,6 +187,7 @@ def _read_glob(
         packed = Path(data).is_file() and Path(data).suffix in _PACKED
         unpack = "a compressed archive; unpack it, or write an uncompressed .tar"
         raise InputError(f"data {data}: {unpack if packed else 'no such folder, archive or image'}")
+    tell_left_out(data, _others(name for name in names if Path(name).is_file()))
     if labels:
         root = Path(os.path.commonpath([path.parent for path in paths]))
         source = read_labels(root, labels, num_classes, class_names)
@@ -281,7 +291,7 @@ def read_class_names(
     path = Path(names)
     try:
         if path.is_dir(): found = [one.name for one in path.iterdir() if one.is_dir() and not is_junk(one.name)]
-        else: found = path.read_text(encoding="utf-8").splitlines()
+        else: found = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"class names {path}: cannot be read ({error})") from error
     if len(found) == num_classes and not path.is_dir(): return found
