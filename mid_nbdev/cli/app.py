@@ -116,9 +116,8 @@ def _last_line(
     if isinstance(error, KeyboardInterrupt): return f"interrupted; {kept}", 130
     if isinstance(error, _Terminated): return f"terminated; {kept}", 143
     if isinstance(error, InputError): return f"error: {error}", 2
-    assert isinstance(error, OSError)
-    place = f": {error.filename}" if error.filename else ""
-    return f"error: {error.strerror or error}{place}", 2
+    place = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
+    return f"error: {getattr(error, 'strerror', '') or error}{place}", 2
 
 # %% ../../nbs/cli/00_app.ipynb #app10sig
 def _described(

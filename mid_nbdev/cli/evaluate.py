@@ -209,8 +209,7 @@ def verify_command(
     if (images or all) and not (name and folder):
         say(f"nothing is computed again: what this run, of {opened.manifest['network']}, says of network and images is "
             "missing or not written by this account, and then it is not opened; give --model and --data")
-    elif images or all:
-        assert name and folder
+    elif (images or all) and name and folder:
         checkpoint = network.checkpoint or origin.get("checkpoint")
         classifier = load_classifier(network.network(name), checkpoint, **opened.manifest["preprocessing"])
         if some := origin.get("classes"): classifier = restrict(classifier, read_classes(some, classifier.num_classes))
