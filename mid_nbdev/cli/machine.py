@@ -127,7 +127,7 @@ def _slow_reasons() -> list[str]: # a sentence each
     reasons = _slow_processors()
     if not features.check_feature("libjpeg_turbo"):
         reasons.append("Pillow is built without libjpeg-turbo: decoding JPEG takes 2 to 6 times as long")
-    shared = Path("/dev/shm") # nosec B108: only its free space is looked at
+    shared = Path("/dev/shm") # only its free space is looked at # nosec B108
     free = os.statvfs(shared).f_bavail * os.statvfs(shared).f_frsize if shared.is_dir() else 2**30
     if free < 2**28:
         reasons.append(f"{shared} has {free / 2**20:.0f} MiB left: the peers of mid bench, which decode in processes, "

@@ -64,7 +64,7 @@ def _tell_turned(
     for path in files:
         try:
             if exif_orientation(path) != 1: turned.append(printable(path))
-        except Exception: continue # nosec B112: it will be named as failed when it is read
+        except Exception: continue # it will be named as failed when it is read # nosec B112
     if not turned: return
     say(f"note: {len(turned)} of {len(files)} images carry an EXIF orientation (first: {turned[0]}), which is not "
         "applied, as in torchvision and timm; --exif turns them")

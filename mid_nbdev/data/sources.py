@@ -132,7 +132,7 @@ def _read_dataset(
     name, _, split = data.removeprefix("hfds/").partition(":")
     try:
         if not by_name: table = datasets.load_from_disk(data)
-        else: table = datasets.load_dataset(name, split=split or "validation") # nosec B615: datasets 4 runs no scripts
+        else: table = datasets.load_dataset(name, split=split or "validation") # runs no scripts # nosec B615
     except Exception as error: raise InputError(f"data {data}: {' '.join(str(error).split())[:200]}") from error
     if isinstance(table, dict):
         raise InputError(f"data {data}: has the splits {', '.join(table)}; name the folder of one")

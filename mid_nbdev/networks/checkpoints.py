@@ -56,7 +56,7 @@ def _load(path: Path) -> Any:
     if path.suffix == ".safetensors": return load_file(path)
     strangers: list[str] = []
     try: strangers = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception: pass # nosec B110: an older torch, or a file in the older format: read as it is
+    except Exception: pass # an older torch, or a file in the older format: read as it is # nosec B110
     if running := [name for name in strangers if _RUNNING.match(name)]: raise ValueError(f"it would run {running[0]}")
     blanks: list = [(type(name.rpartition(".")[2], (_Blank,), {}), name) for name in strangers]
     with torch.serialization.safe_globals(blanks):
