@@ -5,8 +5,10 @@ Evaluations are `mid evaluate` in separate processes, forked from one that has a
 
 import contextlib
 import ctypes
+import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from timm import create_model
 
+import mid_nbdev.data.reading
 from mid_nbdev.errors import InputError
 from mid_nbdev.evaluation.runs import Run, damaged_parts
 
@@ -138,7 +141,33 @@ def _kill_threads(seed):
     threading.Thread(target=killer, daemon=True).start()
 
 
-def run_command(command, report, environment, die_in, kill_threads, patience):
+def _refuse_reads(what, every):
+    "Have reading fail for one image in so many, however often it is tried."
+    real = Path.read_bytes
+
+    def troubled(path):
+        if path.suffix == ".png" and int(path.stem) % every == 0:
+            raise MemoryError if what == "ENOMEM" else OSError(getattr(errno, what), os.strerror(getattr(errno, what)))
+        return real(path)
+
+    Path.read_bytes = troubled
+    mid_nbdev.data.reading._WAITS = (0.01,) * 3
+
+
+def _take_away(images, parts, seconds):
+    "Once there is a part, have the folder of the images missing for some seconds."
+
+    def taker():
+        while not list(Path(parts).glob("*.parquet")):
+            time.sleep(0.005)
+        os.rename(images, f"{images}-away")
+        time.sleep(seconds)
+        os.rename(f"{images}-away", images)
+
+    threading.Thread(target=taker).start()
+
+
+def run_command(command, report, environment, die_in, kill_threads, patience, trouble, away):
     "In a new process: run a `mid` command, and write what it says into a file."
     signal.signal(signal.SIGINT, signal.default_int_handler)  # started in a shell's background, it would be ignored
     torch.set_num_threads(1)
@@ -153,6 +182,10 @@ def run_command(command, report, environment, die_in, kill_threads, patience):
         _die_in(*die_in)
     if kill_threads is not None:
         _kill_threads(kill_threads)
+    if trouble:
+        _refuse_reads(*trouble)
+    if away:
+        _take_away(*away)
     with open(report, "w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         app(command)
 
@@ -160,8 +193,18 @@ def run_command(command, report, environment, die_in, kill_threads, patience):
 class Process:
     "A `mid` command in a process of its own."
 
-    def __init__(self, command, environment=None, die_in=None, kill_threads=None, patience=10.0, report=os.devnull):
-        arguments = (command, str(report), environment or {}, die_in, kill_threads, patience)
+    def __init__(
+        self,
+        command,
+        environment=None,
+        die_in=None,
+        kill_threads=None,
+        patience=10.0,
+        report=os.devnull,
+        trouble=None,
+        away=None,
+    ):
+        arguments = (command, str(report), environment or {}, die_in, kill_threads, patience, trouble, away)
         self.report = Path(report)
         self.process = _processes.Process(target=run_command, args=arguments)
         self.process.start()
@@ -343,8 +386,9 @@ def damaged_part(made, how, times=1, seed=0):
         missing, same, text = _resumed(made, out)
         lost += missing
         silent = not found and how == "bit-flipped"  # the flipped bit lies where nothing is read: the rows are right
-        survived += same and (silent or (str(path) in "".join(found.values()) and f"{path}: was damaged" in text))
-        answer = next(iter(found.values()), answer)
+        named = str(path) in "".join(map(str, found.values()))
+        survived += same and (silent or (named and f"{path}: was damaged" in text))
+        answer = str(next(iter(found.values()), answer))
     return Outcome(f"a part {how} afterwards", times, survived, lost, answer.replace(str(made.folder), ""))
 
 
@@ -365,6 +409,88 @@ def damaged_manifest(made):
             str(error).replace(str(made.folder), ""),
         )
     return Outcome("a manifest changed afterwards", 1, 0, 0)
+
+
+TROUBLES = ("EMFILE", "EIO", "ESTALE", "ETIMEDOUT", "EACCES", "ENOMEM")
+
+
+def machine_in_trouble(made, what, every=4):
+    "Reading fails for one image in so many as if the machine were in trouble; then the machine is well again."
+    out, report = made.folder / f"trouble-{what}", made.folder / "trouble.txt"
+    status = Process(words(made.folder, out), report=report, trouble=(what, every)).wait()
+    told = [line for line in report.read_text().splitlines() if "the machine was the trouble" in line]
+    again = Process(words(made.folder, out), trouble=(what, every)).wait()  # nothing is computed, nothing forgotten
+    missing, same, _ = _resumed(made, out)
+    survived = status == again == 1 and bool(told) and same and not (out / "failed.csv").exists()
+    return Outcome(f"{what} while reading", 1, int(survived), missing, told[0].replace(str(made.folder), ""))
+
+
+def folder_away(made, seconds=1.0):
+    "The folder of the images is not there for a while, in the middle of a run."
+    out, report = made.folder / f"away-{seconds}", made.folder / "away.txt"
+    away = (str(made.folder / "images"), str(out / "parts"), seconds)
+    status = Process(words(made.folder, out), report=report, away=away).wait()
+    missing, same, _ = _resumed(made, out)
+    survived = same and status in (0, 1) and "Traceback" not in report.read_text()
+    return Outcome(f"images not there for {seconds:g} s", 1, int(survived), missing)
+
+
+def _refused(made, out, *more):
+    "What a command says that is refused; nothing in the folder may have changed."
+    before = {path: path.read_bytes() for path in Path(out).rglob("*") if path.is_file()}
+    report = made.folder / "refused.txt"
+    status = Process(words(made.folder, out, *more), report=report).wait()
+    after = {path: path.read_bytes() for path in Path(out).rglob("*") if path.is_file()}
+    return status == 2 and before == after, _tell(report.read_text()).replace(str(made.folder), "")
+
+
+def manifest_gone(made):
+    "A run whose manifest is gone: refused for another seed, taken up for the same."
+    out = made.folder / "manifest-gone"
+    _resumed(made, out)
+    (out / "manifest.json").unlink()
+    refused, answer = _refused(made, out, "--seed", 1)
+    missing, same, _ = _resumed(made, out)
+    return Outcome("manifest.json deleted, another seed asked for", 1, int(refused and same), missing, answer)
+
+
+def others_part(made):
+    "A part of another run, and then a copy of a neighbour, in a run's place."
+    out, other = made.folder / "others-part", made.folder / "other-run"
+    _resumed(made, out)
+    Process(words(made.folder, other, "--seed", 1)).wait()
+    own = Run.open(out).path(1).read_bytes()
+    shutil.copy(Run.open(other).path(1), Run.open(out).path(1))
+    refused, answer = _refused(made, out)
+    shutil.copy(Run.open(out).path(0), Run.open(out).path(1))
+    missing, same, text = _resumed(made, out)
+    survived = refused and same and "was a copy of part 0" in text and Run.open(out).path(1).read_bytes() == own
+    return Outcome("another run's part, or a neighbour, in a part's place", 1, int(survived), missing, answer)
+
+
+def image_replaced(made):
+    "An image is replaced by another of the same size, and is then as it was."
+    out, report, path = made.folder / "replaced", made.folder / "replaced.txt", made.folder / "images" / "042.png"
+    _resumed(made, out)
+    content = path.read_bytes()
+    path.write_bytes(content[:-20] + bytes(20))
+    status = Process(["verify", str(out), "--all", "--images", "0"], report=report).wait()
+    path.write_bytes(content)
+    told = [line for line in report.read_text().splitlines() if "'042.png'" in line]
+    missing, same, _ = _resumed(made, out)
+    survived = status == 1 and bool(told) and same
+    return Outcome("an image replaced by one of its size", 1, int(survived), missing, told[0])
+
+
+def somebodys_folder(made):
+    "A folder with files of somebody's own is refused and stays as it is."
+    out = made.folder / "own"
+    (out / "parts").mkdir(parents=True)
+    pd.DataFrame({"mine": [1]}).to_parquet(out / "parts" / "00000.parquet")
+    (out / ".backup.2024-05-01.7").write_text("mine")
+    os.utime(out / ".backup.2024-05-01.7", (0, 0))
+    refused, answer = _refused(made, out)
+    return Outcome("--out on a folder of somebody's own", 1, int(refused), 0, answer)
 
 
 def dying_threads(made, times):

@@ -52,6 +52,25 @@ def test_damaged_manifest(made):
     survived(faults.damaged_manifest(made))
 
 
+@pytest.mark.parametrize("what", faults.TROUBLES)
+def test_a_machine_in_trouble_loses_no_image(made, what):
+    survived(faults.machine_in_trouble(made, what))
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faults.folder_away,
+        faults.manifest_gone,
+        faults.others_part,
+        faults.image_replaced,
+        faults.somebodys_folder,
+    ],
+)
+def test_nothing_lost_and_nothing_of_others(made, fault):
+    survived(fault(made))
+
+
 def test_threads_that_die(made):
     survived(faults.dying_threads(made, max(1, TIMES // 2)))
 

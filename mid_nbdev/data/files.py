@@ -46,7 +46,7 @@ class Limits:
                              "resized: expected 1 or more of each")
 
 def file_size(
-    path: Path, # any path
+    path: str | Path, # any path
 ) -> int: # bytes; -1 if no file can be read there, or something that is not a file
     "Size of a regular file."
     try: state = os.stat(path)

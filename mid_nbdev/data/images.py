@@ -104,7 +104,7 @@ class ImageSource:
     ) -> int:
         "Bytes of an image's file; -1 if there is none."
         name = self.names[number]
-        return self.archive.size(name) if self.archive else file_size(self.root / name)
+        return self.archive.size(name) if self.archive else file_size(os.path.join(self.root, name))
 
     def take(self, numbers: Sequence[int]) -> "ImageSource":
         """Some of the images, in the order asked for.

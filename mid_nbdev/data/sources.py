@@ -168,12 +168,19 @@ def _there(
     ending: str, # as ".tar"
 ) -> list[Path]: # sorted
     "Files of a kind: the file itself, those directly in a folder, or those of a glob."
-    path = Path(data)
-    if path.is_dir(): found = sorted(path.iterdir())
-    else: found = [path] if path.is_file() else [Path(name) for name in sorted(glob.glob(data, recursive=True))]
-    return [one for one in found if one.suffix.lower() == ending and one.is_file()]
+    if os.path.isdir(data): found = [os.path.join(data, name) for name in sorted(os.listdir(data))]
+    else: found = [data] if os.path.isfile(data) else sorted(glob.glob(data, recursive=True))
+    return [Path(name) for name in found if name.lower().endswith(ending) and os.path.isfile(name)]
 
 _PACKED = (".gz", ".tgz", ".zip", ".zst", ".xz", ".bz2")
+
+def _inside(
+    root: Path, # a folder
+    files: list[tuple[str, str]], # folder and name of files below it
+) -> list[str]: # names relative to it, with forward slashes
+    "Files as they are named from a folder."
+    folders = {folder: Path(os.path.relpath(folder or ".", root)).as_posix() for folder in {folder for folder, _ in files}}
+    return [name if folders[folder] == "." else f"{folders[folder]}/{name}" for folder, name in files]
 
 def _read_glob(
     data: str, # glob or file
@@ -184,23 +191,22 @@ def _read_glob(
 ) -> ImageSource: # sorted by name
     "A source from some files of a folder of class folders, or of a flat one with labels."
     names = sorted(glob.glob(data, recursive=True)) or [data]
-    paths = [Path(name) for name in names if Path(name).is_file() and is_image(name)]
-    if not paths:
+    files = [os.path.split(name) for name in names if is_image(name) and os.path.isfile(name)] # folder and name
+    if not files:
         packed = Path(data).is_file() and Path(data).suffix in _PACKED
         unpack = "a compressed archive; unpack it, or write an uncompressed .tar"
         raise InputError(f"data {data}: {unpack if packed else 'no such folder, archive or image'}")
     tell_left_out(data, _others(name for name in names if Path(name).is_file()))
     if labels:
-        root = Path(os.path.commonpath([path.parent for path in paths]))
+        root = Path(os.path.commonpath({folder for folder, _ in files}))
         source = read_labels(root, labels, num_classes, class_names)
-        asked = {path.relative_to(root).as_posix() for path in paths}
+        asked = set(_inside(root, files))
         if not (kept := [number for number, name in enumerate(source.names) if name in asked]):
-            raise InputError(f"labels {labels.name}: has none of the {len(paths)} files (first: {min(asked)!r})")
+            raise InputError(f"labels {labels.name}: has none of the {len(files)} files (first: {min(asked)!r})")
         return source.take(kept)
-    folders = {parent: parent.resolve() for parent in {path.parent for path in paths}}
-    resolved = [folders[path.parent] / path.name for path in paths]
-    root = Path(os.path.commonpath([path.parent.parent for path in resolved])) # so that each has a folder below it
-    inside = sorted(os.path.relpath(path, root).replace(os.sep, "/") for path in resolved)
+    folders = {folder: os.path.realpath(folder) for folder in {folder for folder, _ in files}}
+    root = Path(os.path.commonpath({os.path.dirname(folder) for folder in folders.values()})) # each has a folder below
+    inside = sorted(_inside(root, [(folders[folder], name) for folder, name in files]))
     numbers = labels_by_folder(inside, str(root), num_classes, class_names, class_order)
     return ImageSource(root, tuple(inside), np.array(numbers, np.int64))
 
@@ -210,8 +216,8 @@ def _is_unpacked(
 ) -> bool: # is it a folder of images, and not of archives?
     "Whether a folder's images are files. Raises `InputError` for images beside archives, or two kinds of archives."
     if not folder.is_dir(): return False
-    there = [one.name for one in sorted(folder.iterdir()) if one.is_file()]
-    archives = [name for name in there if name.lower().endswith((".tar", ".parquet"))]
+    packed = (name for name in sorted(os.listdir(folder)) if name.lower().endswith((".tar", ".parquet")))
+    archives = [name for name in packed if (folder / name).is_file()]
     images = image_files(folder) if archives else []
     if images and all(name.startswith("ILSVRC2012_") for name in archives): # ImageNet's own, unpacked beside
         _log.info("%s: the archives beside the unpacked images are left out (%s)", folder, ", ".join(archives))
