@@ -179,8 +179,9 @@ def _inside(
     files: list[tuple[str, str]], # folder and name of files below it
 ) -> list[str]: # names relative to it, with forward slashes
     "Files as they are named from a folder."
-    folders = {folder: Path(os.path.relpath(folder or ".", root)).as_posix() for folder in {folder for folder, _ in files}}
-    return [name if folders[folder] == "." else f"{folders[folder]}/{name}" for folder, name in files]
+    asked = {folder for folder, _ in files}
+    inside = {folder: Path(os.path.relpath(folder or ".", root)).as_posix() for folder in asked}
+    return [name if inside[folder] == "." else f"{inside[folder]}/{name}" for folder, name in files]
 
 def _read_glob(
     data: str, # glob or file
