@@ -27,6 +27,7 @@ from ..errors import InputError
 from ..networks.classifier import Classifier
 from ..networks.engines import Engine, TorchEngine, make_engine
 from ..networks.models import load_classifier
+from ..networks.process import precision
 from ..networks.views import unchanged
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #a06f5e10
@@ -68,7 +69,8 @@ def forward_crops(
         for batch, count in fixed_batches(images, classifier.preprocessing.crop_size, engine.batch_size):
             counts.append(count)
             yield batch
-    features, logits = [torch.empty(0, classifier.feature_size or 0)], [torch.empty(0, classifier.num_classes)]
+    none = torch.empty(0, classifier.num_classes, device=classifier.device)
+    features, logits = [none.new_empty(0, classifier.feature_size or 0)], [none]
     for outputs in engine.outputs(batches()):
         if with_features: features.append(outputs[0])
         logits.append(outputs[-1])
@@ -201,7 +203,7 @@ def average_images(
         probabilities, counts = (torch.stack(some, 1) for some in zip(*columns))
         return Averaged(probabilities, counts, None)
     features, logits = forward_crops(engine, classifier, images, bool(plan.rows("feature")))
-    with torch.autocast(classifier.device.type, enabled=False):
+    with precision("float32"), torch.autocast(classifier.device.type, enabled=False):
         averaged = average(plan, features, logits, classifier.head)
     counts = torch.tensor([recipe.crops for recipe in plan.recipes]).expand(len(averaged), -1)
     return Averaged(averaged, counts, logits.reshape(len(averaged), len(plan.crops), logits.shape[-1]))
@@ -275,7 +277,9 @@ class Wrapper(nn.Module):
         with unchanged():
             prepared = _with_boxes(pictures, keys, plan, self.classifier, self.seed)
             engine = self._engine_for(len(plan.crops) * len(pictures))
+            asked = engine.batch_size
             averaged = average_images(engine, self.classifier, prepared, plan)
+            if engine.batch_size < asked: self.batch_size = engine.batch_size # memory allowed no more
         refuse_nan(averaged.probabilities, self.classifier)
         self.crops_used = averaged.crops[:, 0]
         return averaged.probabilities[:, 0]

@@ -145,6 +145,8 @@ def evaluate_command(
     fitted = budget is not None or agreement is not None
     if fitted and recipes.strip().lower() != "auto": raise InputError("--budget and --agreement are for --recipes auto")
     name, given = network.network(model), preprocessing.given()
+    import torch
+
     from mid_nbdev.analysis.results import keep_class_names
     from mid_nbdev.crops.recipes import make_plan
     from mid_nbdev.data.sources import find_source, names_of_classes
@@ -163,7 +165,8 @@ def evaluate_command(
     if classes is not None: _refuse_outside(source, classes, classifier.num_classes)
     _tell_unlabelled(source, data, labels)
     if fitted:
-        policy = fit_to_source(classifier, source, budget, agreement, device=compute.device, engine=compute.engine)
+        device = compute.device or process.device(torch.cuda.device_count())
+        policy = fit_to_source(classifier, source, budget, agreement, **compute.given() | {"device": device})
         plan = make_plan(policy)
     if plan.policy: plan = make_plan(("CC", plan.policy)) # its first crop is the center: the baseline costs nothing
     folder = out or _run_folder(classifier, source)

@@ -101,7 +101,12 @@ def read_image(
     "One image of a source; never raises."
     decoded = lambda file: decode(io.BytesIO(file), resize_to, interpolation, source.limits, exif)
     found = (patience or Patience()).read(lambda: _attempt(source, number, decoded))
-    return found._replace(image=found.image.pin_memory()) if pinned and found.image is not None else found
+    return found._replace(image=_pinned(found.image)) if pinned and found.image is not None else found
+
+def _pinned(image: torch.Tensor) -> torch.Tensor:
+    "The image in page-locked memory, if there is any left; the copy to the GPU only takes longer without."
+    try: return image.pin_memory()
+    except RuntimeError: return image
 
 def read_hash(
     source: ImageSource, # images

@@ -101,6 +101,10 @@ class Compute:
         "How many threads decode."
         return min(16, usable_cores()) if self.workers is None else self.workers
 
+    def place(self) -> torch.device:
+        "The device: a ready engine's own, or the one asked for, or a GPU if there is one."
+        return pick_device(self.device) if isinstance(self.engine, str) else self.engine.classifier.device
+
     def load_engine(
         self,
         classifier: Classifier, # classifier; moved to the device
@@ -108,7 +112,7 @@ class Compute:
     ) -> Engine:
         "The engine: the one that is ready, or the one that `load_engine` makes."
         if not isinstance(self.engine, str): return self.engine
-        return load_engine(classifier, self.engine, self.dtype, self.batch_size, pick_device(self.device), crops)
+        return load_engine(classifier, self.engine, self.dtype, self.batch_size, self.place(), crops)
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #eb72fcd6
 _log = logging.getLogger(__name__)
@@ -260,7 +264,7 @@ def evaluate_parts(
 ) -> Iterator[Part]: # the parts, in order
     "Evaluate slices of a source one after the other, decoding the next images meanwhile."
     plan, compute = make_plan(recipes), Compute.of(evaluate_parts, kwargs)
-    device, expected = pick_device(compute.device), classifier.preprocessing
+    device, expected = compute.place(), classifier.preprocessing
     refuse_misfits(classifier, source, plan, compute.workers, keep_crops)
     if isinstance(compute.engine, str): parts = list(parts)
     crops = sum(map(len, parts)) * len(plan.crops) if isinstance(parts, list) else 0
@@ -289,7 +293,7 @@ def fit_to_source(
 ) -> Policy: # the policy
     "Fit a policy on some of a source's images."
     plan, compute, expected = make_plan(Policy()), Compute.of(fit_to_source, kwargs), classifier.preprocessing
-    upload = _uploader(pick_device(compute.device))
+    upload = _uploader(compute.place())
     numbers = np.unique(np.linspace(0, len(source) - 1, min(images, len(source))).astype(int)).tolist()
     engine = compute.load_engine(classifier, len(numbers) * len(plan.crops))
     found = read_images(source, numbers, expected.resize_to, expected.interpolation, compute.threads())

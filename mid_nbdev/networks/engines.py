@@ -68,6 +68,7 @@ class Engine(Protocol):
     "What computes crops' outputs."
     name: str # one of `ENGINES`
     batch_size: int # crops that every batch has
+    classifier: Classifier # whose crops it computes, on the device where it does
 
     def outputs(
         self,
@@ -84,7 +85,8 @@ def _out_of_memory(
     error: RuntimeError, # raised by a forward pass
 ) -> bool: # was there too little memory, on the GPU or on the CPU?
     "Does a smaller batch promise to help?"
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "can't allocate memory" in str(error)
+    words = ("out of memory", "can't allocate memory", "ALLOC_FAILED") # CUDA, the CPU, cuBLAS and cuDNN
+    return isinstance(error, torch.OutOfMemoryError) or any(some in str(error) for some in words)
 
 class TorchEngine:
     "PyTorch on any device, as it is or compiled."

@@ -26,17 +26,26 @@ def keep_freed_memory() -> bool: # was the allocator told?
     return bool(libc.mallopt(mmap_threshold, most) and libc.mallopt(trim_threshold, most))
 
 # %% ../../nbs/networks/05_process.ipynb #acf14c06
+def _tf32_switches() -> list[tuple[object, str, object, object]]: # owner, name, value with TF32, value without
+    "PyTorch's switches for matrix products and convolutions: since 2.9 others, which may not be mixed with the old."
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):
+        return [(owner, "fp32_precision", "tf32", "ieee") for owner in (matmul, cudnn.conv)]
+    return [(owner, "allow_tf32", True, False) for owner in (matmul, cudnn)]
+
 @contextmanager
 def precision(
     dtype: str, # one of `DTYPES`
 ) -> Iterator[None]:
     "Within it TF32 is on for \"tf32\" and off for all else, and cuDNN chooses its algorithms by timing them."
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
-    matmul.allow_tf32 = cudnn.allow_tf32 = dtype == "tf32"
+    switches, cudnn = _tf32_switches(), torch.backends.cudnn
+    before, timed = [getattr(owner, name) for owner, name, _, _ in switches], cudnn.benchmark
+    for owner, name, with_tf32, without in switches: setattr(owner, name, with_tf32 if dtype == "tf32" else without)
     cudnn.benchmark = True
     try: yield
-    finally: matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+    finally:
+        for (owner, name, _, _), value in zip(switches, before): setattr(owner, name, value)
+        cudnn.benchmark = timed
 
 # %% ../../nbs/networks/05_process.ipynb #37acfb51
 @contextmanager
