@@ -120,6 +120,16 @@ def _run_folder(
     data = source.title or folder_name(source.root)
     return Path("runs") / re.sub(r"[^\w.=-]+", "-", f"{classifier.name}-{data}")
 
+# %% ../../nbs/cli/02_evaluate.ipynb #fit1helper
+def _fit(classifier, source, budget, agreement, compute: ComputeOptions, process):
+    "The policy that a command asks for, fitted on this process's own device."
+    import torch
+
+    from mid_nbdev.evaluation.evaluate import fit_to_source
+
+    own = {"device": compute.device or process.device(torch.cuda.device_count())}
+    return fit_to_source(classifier, source, budget, agreement, **compute.given() | own)
+
 # %% ../../nbs/cli/02_evaluate.ipynb #cc6952b7
 @command
 def evaluate_command(
@@ -145,13 +155,10 @@ def evaluate_command(
     fitted = budget is not None or agreement is not None
     if fitted and recipes.strip().lower() != "auto": raise InputError("--budget and --agreement are for --recipes auto")
     name, given = network.network(model), preprocessing.given()
-    import torch
-
     from mid_nbdev.analysis.results import keep_class_names
     from mid_nbdev.crops.recipes import make_plan
     from mid_nbdev.data.sources import find_source, names_of_classes
     from mid_nbdev.evaluation.claims import find_process
-    from mid_nbdev.evaluation.evaluate import fit_to_source
     from mid_nbdev.evaluation.runs import evaluate_run
     from mid_nbdev.evaluation.verify import make_origin, read_origin
     from mid_nbdev.networks.models import load_classifier, read_classes, restrict
@@ -164,10 +171,7 @@ def evaluate_command(
     source = replace(find_source(data, labels, classifier.num_classes, names, network.class_order), limits=limits)
     if classes is not None: _refuse_outside(source, classes, classifier.num_classes)
     _tell_unlabelled(source, data, labels)
-    if fitted:
-        device = compute.device or process.device(torch.cuda.device_count())
-        policy = fit_to_source(classifier, source, budget, agreement, **compute.given() | {"device": device})
-        plan = make_plan(policy)
+    if fitted: plan = make_plan(_fit(classifier, source, budget, agreement, compute, process))
     if plan.policy: plan = make_plan(("CC", plan.policy)) # its first crop is the center: the baseline costs nothing
     folder = out or _run_folder(classifier, source)
     network.as_in(read_origin(folder)) # refuses another order than the run's

@@ -30,7 +30,8 @@ def _tf32_switches() -> list[tuple[object, str, object, object]]: # owner, name,
     "PyTorch's switches for matrix products and convolutions: since 2.9 others, which may not be mixed with the old."
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     if hasattr(matmul, "fp32_precision"):
-        return [(owner, "fp32_precision", "tf32", "ieee") for owner in (matmul, cudnn.conv)]
+        owners = matmul, cudnn.conv # type: ignore[attr-defined]
+        return [(owner, "fp32_precision", "tf32", "ieee") for owner in owners]
     return [(owner, "allow_tf32", True, False) for owner in (matmul, cudnn)]
 
 @contextmanager
