@@ -59,6 +59,14 @@ def text_bomb(size):
     return struct.pack(">I", len(content)) + b"zTXt" + content + struct.pack(">I", zlib.crc32(b"zTXt" + content))
 
 
+def many_strips(strips):
+    "A TIFF of one column, as many rows and as many strips, all of them the same byte."
+    places = (273, 4, strips, 122), (278, 4, 1, 1), (279, 4, strips, 122)
+    tags = [(256, 4, 1, 1), (257, 4, 1, strips), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), *places]
+    listed = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + listed + bytes(16) + struct.pack("<I", 1) * strips
+
+
 class Command:
     "Pickled, this is code: unpickled, it would make a file."
 
@@ -110,6 +118,8 @@ def contents(canary):
         "one_pixel.png": (saved(picture(1, 1), "PNG"), ROW),
         "column.png": (saved(picture(20000, 1), "PNG"), TOO_LARGE),
         "line.png": (saved(picture(1, 20000), "PNG"), TOO_LARGE),
+        "short_line.png": (saved(picture(1, 2700), "PNG"), TOO_LARGE),
+        "strips.tiff": (many_strips(300_000), "lists 300,000 numbers"),
         "hundred_megapixels.jpg": (saved(Image.new("RGB", (10000, 10000), "red"), "JPEG"), ROW),
         "bomb.png": (png(50000, 50000), TOO_LARGE),
         "large.png": (png(13500, 13500), TOO_LARGE),
@@ -151,6 +161,9 @@ def contents(canary):
         ".hidden.jpg": (jpeg, ROW),
         "back\\slash.jpg": (jpeg, ROW),
         "%s%n$(touch x)`.jpg": (jpeg, ROW),
+        "=1+1.jpg": (jpeg, ROW),
+        "clear\x1b[2J\x07.jpg": (jpeg, ROW),
+        "gpj.\u202eexe.jpg": (jpeg, ROW),
         "l" * 251 + ".jpg": (jpeg, ROW),
         os.fsdecode(b"caf\xe9.jpg"): (jpeg, ROW),
     }

@@ -9,7 +9,6 @@ import json
 import os
 import pickle
 import resource
-import struct
 import subprocess
 import sys
 import tarfile
@@ -25,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import torchvision
-from hostile import Command, picture, png, saved
+from hostile import Command, many_strips, picture, png, saved
 from test_right_reports import make_run, mid
 from timm import create_model
 from timm.models._builder import build_model_with_cfg
@@ -134,6 +133,15 @@ def test_what_another_account_names_is_not_opened(tmp_path, monkeypatch):
     assert "data" not in read_origin(run.folder)
 
 
+def test_a_manifest_of_anybody_is_one_line(tmp_path):
+    run = make_run(tmp_path / "run", "timm/test_resnet")
+    path = run.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for wrong in ({"limits": {"x": 1}}, {"limits": 3}, {"preprocessing": {"checkpoint": "x"}}, {"preprocessing": [1]}):
+        path.write_text(json.dumps({**manifest, **wrong}))
+        assert "not a manifest" in mid("verify", run.folder, status=2)[1]
+
+
 # ---- what is printed
 
 
@@ -171,6 +179,7 @@ def test_messages_are_text(tmp_path):
                   ["evaluate", "efficientnet_lite0", "--data", tmp_path, "--recipes", "x" * 10**5]):
         out, err = mid(*words, status=2)
         assert without_commands(out + err) and "error: " in err and len(err) < 5000
+        assert "\nb" not in err
 
 
 def test_tables_are_text(capsys):
@@ -377,19 +386,11 @@ def test_what_is_read_ahead_is_bounded(tmp_path, monkeypatch):
     found.close()
 
 
-def tiff(strips):
-    "A TIFF of one row that says it has so many strips, all of them the same byte."
-    tags = [(256, 4, 1, 1), (257, 4, 1, strips), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
-            (273, 4, strips, 122), (278, 4, 1, 1), (279, 4, strips, 122)]
-    return (struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
-            + bytes(16) + struct.pack("<I", 1) * strips)
-
-
 def test_a_tiff_is_not_listed_strip_by_strip(tmp_path):
     start = time.perf_counter()
-    for source in (io.BytesIO(tiff(300_000)), tmp_path / "a.tif"):
+    for source in (io.BytesIO(many_strips(300_000)), tmp_path / "a.tif"):
         if isinstance(source, Path):
-            source.write_bytes(tiff(300_000))
+            source.write_bytes(many_strips(300_000))
         with pytest.raises(InputError, match="entry 273 lists 300,000 numbers; the limit is 262,144"):
             decode(source, 32, "bilinear")
     assert time.perf_counter() - start < 0.5

@@ -60,7 +60,10 @@ def _shown(
 class _Shown(logging.Formatter):
     "Messages as they are printed."
 
-    def format(self, record: logging.LogRecord) -> str: return _shown(super().format(record))
+    def format(self, record: logging.LogRecord) -> str:
+        "What a command says may have several lines; a line break in the library's own messages is part of a name."
+        text = super().format(record)
+        return _shown(text if record.name == "mid_nbdev.cli" else text.replace("\n", r"\n"))
 
 @contextmanager
 def _messages() -> Iterator[None]:
@@ -115,7 +118,7 @@ def _last_line(
     kept = "an evaluation keeps what it finished, and the same command goes on from there"
     if isinstance(error, KeyboardInterrupt): return f"interrupted; {kept}", 130
     if isinstance(error, _Terminated): return f"terminated; {kept}", 143
-    if isinstance(error, InputError): return f"error: {error}", 2
+    if isinstance(error, InputError): return "error: " + re.sub(r"\n(?!  )", r"\\n", str(error)), 2
     place = f": {error.filename}" if isinstance(error, OSError) and error.filename else ""
     return f"error: {getattr(error, 'strerror', '') or error}{place}", 2
 

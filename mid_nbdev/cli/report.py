@@ -169,7 +169,7 @@ def _refuse_unlike(
         if not (different := comparison_differences(runs[0], other)): continue
         folders = f"{runs[0].folder} and {other.folder}"
         text = "\n  ".join([f"{folders} differ in more than the network, so their figures do not compare:", *different])
-        if not anyway: raise InputError(f"{text}\nreport them one by one, or with --anyway")
+        if not anyway: raise InputError(f"{text}\n  report them one by one, or with --anyway")
         say(f"note: {text}")
 
 @command

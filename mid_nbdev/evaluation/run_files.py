@@ -9,7 +9,7 @@ __all__ = ['AGAIN', 'ROWS', 'NOBODY', 'make_manifest', 'manifest_differences', '
 
 # %% ../../nbs/evaluation/01_run_files.ipynb #prtimp01
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
@@ -22,12 +22,12 @@ from safetensors import safe_open
 from safetensors.numpy import save
 
 from ..crops.recipes import Plan
-from ..data.files import folder_name, open_parquet
+from ..data.files import Limits, folder_name, open_parquet
 from ..data.images import ImageSource, failure_reason, is_passing
 from ..data.reading import decoder_hash
 from ..errors import InputError
 from .evaluate import CropLogits, Part, images_per_part, split_parts
-from ..networks.classifier import Classifier
+from ..networks.classifier import Classifier, Preprocessing
 from ..networks.models import weights_hash
 
 # %% ../../nbs/evaluation/01_run_files.ipynb #digest01
@@ -119,6 +119,9 @@ def read_manifest(
             raise ValueError("its checksum is another: it was changed or damaged")
         split_parts(manifest["data"]["images"], manifest["images_per_part"])
         if "crop" in (older := manifest["preprocessing"]): older["crop_size"] = older.pop("crop") # before 0.2
+        Limits(**manifest.get("limits", {})) # a manifest may be anybody's
+        strange = older.keys() - {field.name for field in fields(Preprocessing)}
+        if strange: raise ValueError(f"its preprocessing has {min(strange)[:40]!r}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a manifest ({error})") from error
     return manifest
