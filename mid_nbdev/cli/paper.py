@@ -46,7 +46,7 @@ def models_command(
 def table_command(
     number: int, # of the table, 1 to 8
     *,
-    runs: Path | None = None, # folder of run folders, as `mid reproduce --out` makes it
+    runs: Path | None = None, # folder of run folders, as `mid reproduce --out` makes it, to show in place of our gains
     format: str = "table", # table, csv, json or markdown
 ) -> None:
     "Print a table of the paper in its layout: published figures, and measured ones beside them."
@@ -57,8 +57,9 @@ def table_command(
     if runs is not None and not runs.is_dir(): raise InputError(f"runs {runs}: no such folder")
     found = find_runs(runs, number) if runs else {}
     if runs and not found: say(f"note: no run under {runs} measured a network of Table {number}")
-    reports, gains, markdown = measured_reports(found), paper_gains(), format == "markdown"
-    if set(gains["network"]) & set(table_networks(number)) - set(reports):
+    reports, markdown = measured_reports(found), format == "markdown"
+    gains = None if runs else paper_gains()
+    if gains is not None and set(gains["network"]) & set(table_networks(number)):
         say("here: the gain on validation images with other weights than the paper's (see the page of the table)")
     text = table_text(number, reports, "**{}**", "<br>" if markdown else "\n", gains)
     _print_rows(table_cells(number, reports, gains), format, text)
