@@ -8,6 +8,7 @@ import ctypes
 import errno
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -174,6 +175,7 @@ def run_command(command, report, environment, die_in, kill_threads, patience, tr
     os.environ.update(environment)
     os.environ["IN_TEST"] = ""
     import mid_nbdev.cli.evaluate  # noqa: F401
+    import mid_nbdev.cli.predict  # noqa: F401
     import mid_nbdev.evaluation.claims
     from mid_nbdev.cli.app import app
 
@@ -187,7 +189,11 @@ def run_command(command, report, environment, die_in, kill_threads, patience, tr
     if away:
         _take_away(*away)
     with open(report, "w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        app(command)
+        try:
+            app(command)
+        finally:
+            if str(report) != os.devnull:
+                Path(f"{report}-memory").write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 
 
 class Process:
@@ -573,3 +579,50 @@ def torchrun(made, ranks):
     rows = Run.open(out).rows()
     survived = done.returncode == 0 and rows.equals(made.rows) and done.stdout.count("timm/test_resnet on") == 1
     return Outcome(f"torchrun, {ranks} ranks", 1, int(survived), len(made.rows) - len(rows)), rows_hash(rows)
+
+
+def predicted_again(made, seed=0):
+    "Predictions killed at a random moment, then asked for again: the file is whole or not there."
+    out, expected, report = (made.folder / name for name in ("predicted.csv", "unbroken.csv", "predicted.txt"))
+    network = ["--model", "timm/test_resnet", "--checkpoint", made.folder / "weights.safetensors"]
+    network += ["--resize", 40, "--crop", 32, "--recipe", "40RC", "--device", "cpu"]
+    command = list(map(str, ["predict", made.folder / "images", *network, "--out", out]))
+    if not expected.exists():
+        assert Process(command, report=report).wait() == 0, report.read_text()
+        out.rename(expected)
+    process = Process(command)
+    time.sleep(np.random.default_rng(seed).uniform(0, made.seconds))
+    process.signal(signal.SIGKILL)
+    process.wait()
+    whole = not out.exists() or out.read_bytes() == expected.read_bytes()
+    again = Process(command, report=report).wait() == 0 and out.read_bytes() == expected.read_bytes()
+    return Outcome("predictions killed at a random moment", 1, int(whole and again), 0 if again else IMAGES)
+
+
+def soak(made, minutes, seed=0):
+    "One fault after the other for so many minutes: what came of each, and the memory of each process in MiB."
+    generator, outcomes, memory = np.random.default_rng(seed), [], []
+    kept = {path.name for path in made.folder.iterdir()} | {"unbroken.csv"}
+    end = time.monotonic() + 60 * minutes
+    while time.monotonic() < end or not outcomes:
+        outcomes.append(_random_fault(made, generator))
+        memory += [int(path.read_text()) / 1024 for path in made.folder.glob("*-memory")]
+        for path in made.folder.iterdir():
+            if path.name not in kept:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return outcomes, memory
+
+
+def _random_fault(made, generator):
+    "One fault, drawn at random."
+    number = int(generator.integers(2**31))
+    faults = [
+        lambda: killed_at_random(made, 1, signal.SIGKILL, number),
+        lambda: killed_at_random(made, 1, signal.SIGTERM, number),
+        lambda: killed_at(made, list(MOMENTS)[number % len(MOMENTS)]),
+        lambda: full_disk(made),
+        lambda: folder_away(made, number % 3 / 2),
+        lambda: machine_in_trouble(made, TROUBLES[number % len(TROUBLES)]),
+        lambda: predicted_again(made, number),
+    ]
+    return faults[int(generator.integers(len(faults)))]()

@@ -1,6 +1,7 @@
 """Real faults in a run: afterwards it has the rows of an unbroken run, or a clear error names the file.
 
-MID_FAULTS=20 in the environment does the random ones twenty times instead of once or twice.
+MID_FAULTS=20 in the environment does the random ones twenty times instead of once or twice, and MID_SOAK=60 soaks the
+commands in faults for an hour instead of one fault.
 """
 
 import os
@@ -89,3 +90,15 @@ def test_a_rank_that_dies_or_hangs_stops_nobody(made, stop):
 
 def test_torchrun(made):
     survived(faults.torchrun(made, 2)[0])
+
+
+def test_soak(made):
+    try:
+        outcomes, memory = faults.soak(made, float(os.environ.get("MID_SOAK", 0)))
+    except OSError as error:
+        pytest.skip(str(error))
+    for outcome in outcomes:
+        survived(outcome)
+    half = len(memory) // 2
+    print(f"{len(outcomes)} faults; memory {min(memory):.0f} to {max(memory):.0f} MiB")
+    assert half == 0 or max(memory[half:]) < 1.2 * max(memory[:half])
