@@ -30,7 +30,7 @@ from timm import create_model
 from timm.models._builder import build_model_with_cfg
 
 from mid_nbdev.analysis.results import changed_images, keep_class_names, plot_changed, table_bytes
-from mid_nbdev.averaging.adaptive import stop_early
+from mid_nbdev.averaging.adaptive import fit_policy, stop_early
 from mid_nbdev.averaging.wrapper import MID
 from mid_nbdev.cli.app import print_table
 from mid_nbdev.crops.recipes import Policy, make_plan, parse_recipe, parse_recipes
@@ -39,7 +39,7 @@ from mid_nbdev.data.archives import ParquetArchive, TarArchive
 from mid_nbdev.data.files import Limits, csv_bytes, owner, printable
 from mid_nbdev.data.images import ImageSource, decode, read_labels
 from mid_nbdev.data.reading import read_image, read_images
-from mid_nbdev.data.sources import find_source
+from mid_nbdev.data.sources import _read_real_labels, find_source
 from mid_nbdev.deployment.export import ExportedGraph, export_graph
 from mid_nbdev.errors import InputError
 from mid_nbdev.evaluation.verify import make_origin, read_origin
@@ -140,6 +140,35 @@ def test_a_manifest_of_anybody_is_one_line(tmp_path):
     for wrong in ({"limits": {"x": 1}}, {"limits": 3}, {"preprocessing": {"checkpoint": "x"}}, {"preprocessing": [1]}):
         path.write_text(json.dumps({**manifest, **wrong}))
         assert "not a manifest" in mid("verify", run.folder, status=2)[1]
+
+
+WRONG_MANIFESTS = {
+    "nested": ("[" * 10**5, "it is nested too deeply"), "nested settings": ('{"a":' * 10**5, "nested too deeply"),
+    "a list": ("[]", "it holds no settings by name"), "nothing": ("null", "it holds no settings by name"),
+    "one setting": ('{"network": 1}', "it lacks 'data'"), "text": ("{", "Expecting property name"),
+    "a number": ('{"data": 1}', "its settings are not of the kind that a run writes"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_MANIFESTS)
+def test_what_is_no_manifest_is_one_clear_line(what, tmp_path):
+    run = make_run(tmp_path / "run", "timm/test_resnet")
+    text, expected = WRONG_MANIFESTS[what]
+    (run.folder / "manifest.json").write_text(text)
+    for command in ("verify", "report"):
+        said = mid(command, run.folder, status=2)[1]
+        assert "manifest.json: not a manifest (" in said and expected in said and "Traceback" not in said
+        assert "NoneType" not in said and "pop expected" not in said
+
+
+def test_other_files_nested_too_deeply_are_refused(tmp_path):
+    run = make_run(tmp_path / "run", "timm/test_resnet")
+    (run.folder / "origin.json").write_text("[" * 10**5)
+    assert "origin.json: not what `mid evaluate` writes; delete it" in mid("verify", run.folder, status=2)[1]
+    source = ImageSource(tmp_path, ("ILSVRC2012_val_00000001.JPEG",), np.zeros(1, np.int64))
+    (tmp_path / "real.json").write_text("[" * 10**5)
+    with pytest.raises(InputError, match="real.json: not a JSON list of class lists"):
+        _read_real_labels(source, tmp_path / "real.json")
 
 
 # ---- what is printed
@@ -334,6 +363,9 @@ def test_margins_and_long_recipes():
             with pytest.raises(InputError) as caught:
                 read(text)
             assert len(str(caught.value)) < 500
+    for budget in (float("nan"), float("inf"), 0.5):
+        with pytest.raises(InputError, match="expected 1 crop an image or more"):
+            fit_policy(torch.ones(3, 10, 2), budget)
     one = stop_early(torch.ones(3, 10, 1), Policy())
     assert one.crops.tolist() == [1, 1, 1] and one.probabilities.tolist() == [[1.0]] * 3
 

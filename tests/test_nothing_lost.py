@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 
 import mid_nbdev.cli.evaluate
 import mid_nbdev.cli.report
-from mid_nbdev.cli.app import app
+from mid_nbdev.__main__ import app
+from mid_nbdev.analysis.results import table_bytes, write_table
 from mid_nbdev.data.files import refuse_foreign_files
 from mid_nbdev.data.images import ImageSource, failure_reason, is_passing, open_source
 from mid_nbdev.data.reading import Patience, read_image, read_images
@@ -140,6 +141,57 @@ def test_predictions_of_a_corpus_are_not_mixed_with_other_files(tmp_path):
     with pytest.raises(InputError, match="holds unfinished and no manifest.json of predictions"):
         corpus._prepare(task, {})
     assert contents(tmp_path) == {"unfinished/thesis.txt": b"mine"}
+
+
+@pytest.mark.parametrize("inner", ["parts", "crops"])
+def test_a_run_writes_through_no_link(inner, images, tmp_path):
+    run = evaluated(images, tmp_path / "run", keep_crops=True)
+    shutil.move(run.folder / inner, tmp_path / "mine")
+    (run.folder / inner).symlink_to(tmp_path / "mine")
+    next((tmp_path / "mine").iterdir()).write_text("mine")
+    before = contents(tmp_path / "mine")
+    with pytest.raises(InputError, match=f"run/{inner}: is a link, and a run writes into its own folder alone"):
+        evaluated(images, run.folder, keep_crops=True)
+    assert contents(tmp_path / "mine") == before
+    with pytest.raises(InputError, match="is a link"):  # also without a manifest
+        (run.folder / "manifest.json").unlink()
+        evaluated(images, run.folder, keep_crops=True)
+    (tmp_path / "changed").mkdir()
+    (tmp_path / "changed" / "changed.png").symlink_to(tmp_path / "mine")
+    with pytest.raises(InputError, match="holds 'changed.png', which is not written here"):
+        refuse_foreign_files(tmp_path / "changed", ["changed.png"])
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".jsonl", ".parquet", ".md", ".tex"])
+def test_out_replaces_what_the_same_command_wrote_and_nothing_else(ending, tmp_path):
+    found, out = pd.DataFrame({"image": ["a", "b"], "place": 1, "class": 2}), tmp_path / f"out{ending}"
+    write_table(out, found)
+    write_table(out, found.assign(reason="x"))
+    assert out.read_bytes() == table_bytes(found.assign(reason="x"), ending)
+    others = table_bytes(pd.DataFrame({"image": ["a"], "label": 3}), ending), b"mine", b"", b"\x00\xff"
+    for mine in others:
+        out.write_bytes(mine)
+        with pytest.raises(InputError, match="exists, and is not what this command writes; name another file"):
+            write_table(out, found)
+        assert out.read_bytes() == mine
+
+
+def test_commands_replace_no_file_of_the_user(images, tmp_path):
+    run = evaluated(images, tmp_path / "run")
+    mine = tmp_path / "labels.csv"
+    mine.write_text("file,label\na.png,1\n")
+    (tmp_path / "weights.pt2").write_text("mine")
+    (tmp_path / "figure.svg").write_text("mine")
+    before = contents(tmp_path)
+    for words in (["report", run.folder, "--out", mine], ["report", run.folder, "--out", run.path(0)],
+                  ["predict", images / "0" / "00.bmp", "--model", "efficientnet_lite0", "--out", mine],
+                  ["export", "efficientnet_lite0", "--out", tmp_path / "weights.pt2"],
+                  ["histogram", images, "--out", tmp_path / "figure"]):
+        done = CliRunner().invoke(app, list(map(str, words)))
+        assert done.exit_code == 2 and "exists, and is not what this command writes" in done.stderr, done.output
+    assert contents(tmp_path) == before
+    for words in (["report", run.folder, "--out", tmp_path / "report.csv"],) * 2:
+        assert CliRunner().invoke(app, list(map(str, words))).exit_code == 0
 
 
 # Passing troubles

@@ -61,7 +61,8 @@ def fit_policy(
     "Fit a policy's margin. Raises `InputError` unless one of the two is asked for, and within reach."
     if (budget is None) == (agreement is None): raise InputError("give either a budget or an agreement")
     if not len(scores): raise InputError("no images to fit a policy on")
-    if budget is not None and budget < 1: raise InputError(f"budget {budget}: expected 1 crop an image or more")
+    if budget is not None and not 1 <= budget < math.inf:
+        raise InputError(f"budget {budget}: expected 1 crop an image or more")
     if agreement is not None and not 0 < agreement <= 1:
         raise InputError(f"agreement {agreement}: expected a share from 0 to 1")
     complete, never_early = scores.mean(1).argmax(-1), float(scores.shape[1]) ** 0.5

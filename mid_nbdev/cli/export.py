@@ -52,6 +52,9 @@ def export_command(
 ) -> None:
     "Write a network and a recipe as one graph: a uint8 image of any height and width in, probabilities out."
     if out.suffix not in (".onnx", ".pt2"): raise InputError(f"--out {out}: expected a file that ends in .onnx or .pt2")
+    from mid_nbdev.analysis.results import refuse_replacing
+
+    refuse_replacing(out, out.is_file() and all(word in out.read_bytes() for word in (b"resize_to", b"class_names")))
     name, given = network.network(model), preprocessing.given()
     from mid_nbdev.averaging.wrapper import MID
     from mid_nbdev.data.sources import names_of_classes

@@ -141,6 +141,16 @@ def _image_sizes(
     return validation_shapes(resize), {}
 
 # %% ../../nbs/cli/06_paper.ipynb #e30fcfe6
+def _refuse_others_figure(
+    out: Path, # path without ending
+) -> None:
+    "Raise `InputError` for a file that a figure would replace, unless all three of a figure are there."
+    from mid_nbdev.analysis.results import refuse_replacing
+
+    files = [Path(f"{out}{ending}") for ending in (".png", ".svg", ".csv")]
+    ours = files[2].is_file() and b"longer_side" in files[2].read_bytes().partition(b"\n")[0]
+    for file in files: refuse_replacing(file, ours and files[0].exists() and files[1].exists())
+
 @command
 def histogram_command(
     source: str, # any folder of images, or imagenet-val: ImageNet's validation split, whose sizes the package has
@@ -149,6 +159,7 @@ def histogram_command(
     out: Path | None = None, # where to write the figure (PNG, SVG and CSV; path without ending)
 ) -> None:
     "How long images are after resizing (Figure 4), from their headers alone."
+    if out: _refuse_others_figure(out)
     shapes, failed = _image_sizes(source, resize)
     sides = shapes["longer_side"]
     median = f"median {sides.median():.0f}, longest {sides.max()}"

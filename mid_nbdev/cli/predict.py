@@ -113,11 +113,9 @@ def _require_place(
     out: str, # file for the predictions
 ) -> None:
     "Raise `InputError`, before anything is computed, for a file that could not be written."
-    import pandas as pd
+    from mid_nbdev.analysis.results import refuse_other_table
 
-    from mid_nbdev.analysis.results import table_bytes
-
-    table_bytes(pd.DataFrame(), Path(out).suffix.lower())
+    refuse_other_table(Path(out), ("image", "place"))
     if Path(out).resolve().parent.is_dir(): return
     raise InputError(f"--out {out}: there is no folder {Path(out).parent}; make it first")
 
@@ -183,9 +181,8 @@ def predict_command(
         _refuse_for_corpus(images, out, network, compute, preprocessing)
         if exif or format != "table": raise InputError("--exif and --format are not for --engine ray")
         return _predict_corpus(images[0], out, name, recipe, top, network.checkpoint, compute.engine, files.limits())
-    from mid_nbdev.analysis.results import table_bytes
+    from mid_nbdev.analysis.results import table_bytes, write_table
     from mid_nbdev.crops.recipes import Plan, parse_recipe
-    from mid_nbdev.data.files import write_whole
     from mid_nbdev.data.sources import names_of_classes
     from mid_nbdev.networks.models import load_classifier
 
@@ -198,7 +195,7 @@ def predict_command(
     if not exif: _tell_turned(found)
     answers, failed = _predict_files(found, classifier, plan, compute, files.limits(), exif)
     table = _best(answers, names, top)
-    if out is not None: write_whole(Path(out), table_bytes(_with_failures(table, failed), Path(out).suffix.lower()))
+    if out is not None: write_table(Path(out), _with_failures(table, failed))
     if format != "table": show(table_bytes(_with_failures(table, failed), _FORMATS[format]).decode().rstrip())
     elif out is None and answers: _print_predictions(table)
     for path, reason in failed: say(f"{path}: {reason}")

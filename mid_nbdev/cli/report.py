@@ -88,9 +88,8 @@ def show_runs(
 
     import pandas as pd
 
-    from mid_nbdev.analysis.results import table_bytes, timm_results
+    from mid_nbdev.analysis.results import table_bytes, timm_results, write_table
     from mid_nbdev.analysis.stats import readable
-    from mid_nbdev.data.files import write_whole
 
     found = [_statistics(run, _baseline(run, baseline)) for run in runs]
     if not out and format in ("table", "markdown", "latex"): return _print_runs(runs, found, format)
@@ -100,9 +99,10 @@ def show_runs(
         counted = table.assign(failed=len(run.failed()), run=str(run.folder), **known)
         if format == "timm": tables.append(timm_results(run).assign(failed=len(run.failed())))
         else: tables.append(readable(table).assign(**known) if ending in (".md", ".tex") else counted)
-    content = table_bytes(pd.concat(tables, ignore_index=True), ending)
-    if out: write_whole(out, content)
-    elif classes is None: show(content.decode().rstrip())
+    joined = pd.concat(tables, ignore_index=True)
+    if out: return write_table(out, joined)
+    content = table_bytes(joined, ending)
+    if classes is None: show(content.decode().rstrip())
     else: show(json.dumps({"recipes": json.loads(content), "classes": json.loads(table_bytes(classes, ".json"))},
                          indent=1))
 

@@ -308,8 +308,9 @@ def refuse_foreign_files(
     own: Collection[str], # what is written there, and may be there already
 ) -> None:
     "Raise `InputError` for a folder that holds other files, among which ours would be mixed."
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if not (foreign := there - set(own)): return
+    there = folder.iterdir() if folder.is_dir() else ()
+    foreign = {path.name for path in there if path.name not in own or path.is_symlink()} # links may lead out of it
+    if not foreign: return
     raise InputError(f"{folder}: holds {min(foreign)!r}, which is not written here; give a folder that is new or empty")
 
 def write_whole(

@@ -149,7 +149,7 @@ def _read_real_labels(
     "A source with ReaL's labels. Raises `InputError` for other images."
     own = package_folder("timm", "timm") / "data" / "_info" / "imagenet_real_labels.json"
     try: known = json.loads((own if str(labels) == "real" else Path(labels)).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"labels {labels}: not a JSON list of class lists ({error})") from error
     found = [re.search(r"ILSVRC2012_val_(\d{8})\.JPEG$", name) for name in source.names]
     numbers = [int(one[1]) - 1 for one in found if one]

@@ -187,7 +187,8 @@ def _prepare(task: _CorpusTask, manifest: dict) -> None:
         return _write(path, json.dumps(manifest, indent=2).encode())
     try: refuse_other_settings(f"{task.out} holds predictions", json.loads(files.cat_file(place)), manifest)
     except InputError: raise
-    except (ValueError, AttributeError) as error: raise InputError(f"{path}: not a manifest ({error})") from error
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: not a manifest of predictions") from error
 
 # %% ../../nbs/evaluation/06_corpus.ipynb #76ca2b81
 def _manifest(classifier: Classifier, task: _CorpusTask, shards: list[Shard], fingerprint: str) -> dict:

@@ -108,12 +108,19 @@ def manifest_bytes(
     "A manifest as it is written, with a checksum."
     return json.dumps({**manifest, "checksum": _digest(json.dumps(manifest).encode())}, indent=2).encode()
 
+def _settings(text: str) -> dict:
+    "What a manifest holds. Raises `ValueError` for text that holds something else."
+    try: found = json.loads(text)
+    except RecursionError as error: raise ValueError("it is nested too deeply") from error
+    if not isinstance(found, dict): raise ValueError("it holds no settings by name")
+    return found
+
 def read_manifest(
     path: Path, # manifest.json of a run
 ) -> dict: # without its checksum
     "Read a manifest. Raises `InputError` if it is none, or was changed."
     try:
-        manifest = json.loads(path.read_text())
+        manifest = _settings(path.read_text())
         checksum = manifest.pop("checksum", None)
         if checksum not in (None, _digest(json.dumps(manifest).encode())):
             raise ValueError("its checksum is another: it was changed or damaged")
@@ -122,8 +129,10 @@ def read_manifest(
         Limits(**manifest.get("limits", {})) # a manifest may be anybody's
         strange = older.keys() - {field.name for field in fields(Preprocessing)}
         if strange: raise ValueError(f"its preprocessing has {min(strange)[:40]!r}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: not a manifest ({error})") from error
+    except KeyError as error: raise InputError(f"{path}: not a manifest (it lacks {error})") from error
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a manifest (its settings are not of the kind that a run writes)") from error
+    except ValueError as error: raise InputError(f"{path}: not a manifest ({error})") from error
     return manifest
 
 # %% ../../nbs/evaluation/01_run_files.ipynb #31d69eae

@@ -229,9 +229,14 @@ def _refuse_foreign(
     folder: Path, # for a run
 ) -> None:
     "Raise `InputError` for a folder that holds anything but a run: nothing in it is ours to replace or remove."
+    for inner in (folder / "parts", folder / "crops"):
+        if not inner.is_symlink(): continue
+        raise InputError(f"{inner}: is a link, and a run writes into its own folder alone; "
+                         "put a folder in its place, or give another --out")
     if not folder.is_dir() or (folder / "manifest.json").exists() or not (name := _foreign_file(folder)): return
     raise InputError(f"{folder}: holds {name} and no manifest.json of a run; give a folder that is new or empty")
 
+# %% ../../nbs/evaluation/03_runs.ipynb #crtrun01
 def _refuse_others_parts(
     folder: Path, # for a run; one without a manifest
     manifest: dict, # of the run

@@ -243,7 +243,7 @@ def read_origin(
     path = folder / "origin.json"
     if not path.exists() or not (folder / "manifest.json").exists(): return {} # without a manifest it is not ours
     try: found = {name: value for name, value in json.loads(path.read_text()).items() if isinstance(value, str)}
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: not what `mid evaluate` writes ({error}); delete it") from error
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise InputError(f"{path}: not what `mid evaluate` writes; delete it") from error
     own = hmac.compare_digest(found.pop("mark", "").encode(), _origin_mark(found).encode())
     return found if own else {name: value for name, value in found.items() if name not in _NAMED}
