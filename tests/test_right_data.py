@@ -508,3 +508,95 @@ def test_exif_orientation_is_applied_when_asked(tmp_path):
     assert exif_orientation(path) == 6 and exif_orientation(picture(tmp_path / "b.jpg")) == 1
     assert decode(path, 8, "bilinear").shape == torch.Size([8, 16, 3])
     assert decode(path, 8, "bilinear", exif=True).shape == torch.Size([16, 8, 3])
+
+
+# Numbers counted from 1, splits on any level, tables that tell of themselves
+
+
+@pytest.mark.parametrize("names, num_classes, said", [
+    (["1", "2"], 3, "folder 1 is class 1; counted from 1, it is class 0; say --class-order number"),
+    ([str(n) for n in range(1, 10)], 10, "folder 1 is class 1; counted from 1, it is class 0"),
+    (["05", "07"], 10, "folder 05 is class 5; counted from 1, it is class 4"),
+    (["01", "1", "2"], 3, "class folders 01 and 1 are one number, or two classes in the order of text"),
+])
+def test_numbers_that_may_be_counted_from_1_or_are_one_number_are_refused(names, num_classes, said):
+    with pytest.raises(InputError, match=said):
+        class_numbers(names, num_classes)
+
+
+def test_an_order_or_names_settle_numbers_without_a_0():
+    assert class_numbers(["1", "2"], 3, class_order="number") == {"1": 1, "2": 2}
+    assert class_numbers(["1", "2"], 3, ["1", "2", "3"]) == {"1": 0, "2": 1}
+    assert class_numbers(["01", "1", "2"], 3, class_order="text") == {"01": 0, "1": 1, "2": 2}
+
+
+@pytest.mark.parametrize("names, num_classes, said", [
+    (["1", "2", "3"], 3, "in their order: 1 is class 0, 3 is class 2"),
+    (["2019", "2020", "2021"], 3, "in their order: 2019 is class 0, 2021 is class 2"),
+    (["00", "02", "11"], 12, "read as class numbers"), (["0", "1", "2"], 3, ""), (["00", "1", "2"], 3, ""),
+    (["0001", "0002"], 1000, "ImageNet's class numbers"),
+])
+def test_how_numbers_are_read_is_said_unless_they_are_all_there(names, num_classes, said, caplog):
+    with caplog.at_level(logging.INFO, "mid_nbdev"):
+        class_numbers(names, num_classes)
+    assert said in caplog.text and bool(said) == bool(caplog.text)
+
+
+@pytest.mark.parametrize("splits, one", [
+    (("cat/train", "cat/test", "dog/train", "dog/test"), "*/train/*"), (("train_v2/cat", "val_v2/dog"), "val_v2/*/*"),
+    (("imagenet-train/cat", "imagenet-val/dog"), "imagenet-val/*/*"), (("train2017/cat", "val2017/dog"), "val2017/*/*"),
+])
+def test_splits_are_refused_on_any_level_and_under_longer_names(tmp_path, splits, one):
+    for folder in splits:
+        picture(tmp_path / folder / f"{folder.replace('/', ' ')}.png")
+    said = reads(tmp_path, 2)
+    assert "holds the splits" in said and said.endswith(one.removesuffix("/*/*")), said
+    assert isinstance(reads(f"{tmp_path}/{one}", 2 if "*/train" in one else 1), dict)
+
+
+def test_words_of_splits_in_names_of_classes_are_no_splits(tmp_path):
+    classes(tmp_path, ["test_tube", "train_station", "training_shoe"])
+    assert len(find_source(tmp_path, num_classes=3)) == 3
+
+
+def test_splits_in_an_archive_are_refused_with_what_works(tmp_path):
+    for split in ("train", "val"):
+        classes(tmp_path / "data" / split, ["cat", "dog"])
+    with tarfile.open(tmp_path / "data.tar", "w") as archive:
+        archive.add(tmp_path / "data", "")
+    assert "unpack it and name one of its folders, or give --labels" in reads(tmp_path / "data.tar", 2)
+    (tmp_path / "val.csv").write_text("file,label\nval/cat/photo.png,0\nval/dog/photo.png,1\n")
+    assert len(find_source(tmp_path / "data.tar", tmp_path / "val.csv", 2)) == 2
+
+
+@pytest.mark.parametrize("text, said", [
+    ("file,label,split\na.png,0,train\nb.png,1,test\n", "holds the splits test, train, .* keep the rows of one"),
+    ("file,label\na.png,0\nb.png,1,2\n", "line 3 has 3 fields and the header 2"),
+    ("file,label\na.png,cat\n", "label 'cat' of 'a.png' is the name of two classes: --class-names lists it twice"),
+    ("file,label\nPHOTOS/a.png,0\nb.png,1\n", "no 'PHOTOS/a.png' in the folder PHOTOS, but it holds 'a.png'"),
+])
+def test_what_is_wrong_with_a_table_is_named(tmp_path, text, said):
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / "PHOTOS" / name)
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        find_source(tmp_path / "PHOTOS", tmp_path / "labels.csv", 3, ["cat", "dog", "cat"])
+
+
+def test_a_table_of_one_split_and_one_in_utf_16_without_a_mark(tmp_path):
+    picture(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("file,label,split\na.png,0,test\n")
+    assert labels_of(find_source(tmp_path, tmp_path / "labels.csv")) == {"a.png": 0}
+    (tmp_path / "labels.csv").write_bytes("file,label\na.png,0\n".encode("utf-16-le"))
+    with pytest.raises(InputError, match="UTF-16 without a byte order mark"):
+        find_source(tmp_path, tmp_path / "labels.csv")
+
+
+def test_a_parquet_file_without_bytes_says_so(tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    content = pa.table({"image": [{"bytes": None, "path": "a.png"}], "label": [0]},
+                       schema=pa.schema([("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+                                         ("label", pa.int64())]))
+    pq.write_table(content, tmp_path / "a.parquet")
+    assert "no bytes" in read_image(find_source(tmp_path / "a.parquet"), 0, 8, "bilinear")[2]

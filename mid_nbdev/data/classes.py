@@ -11,8 +11,9 @@ import codecs
 import csv
 import io
 import logging
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from timm.data import ImageNetInfo
@@ -34,6 +35,16 @@ def class_number(
         raise InputError(f"{what} is no class number from 0 to {num_classes - 1}{hint}")
     return int(text)
 
+# %% ../../nbs/data/01_classes.ipynb #clstab0
+_SPLIT_COLUMNS = ("split", "subset") # of a table of labels, where it holds training images beside others
+
+def _refuse_split_column(values: set[str], name: str) -> None:
+    "Raise `InputError` for a table that says itself that it is of more than one split."
+    if len(values) > 1:
+        some = ", ".join(sorted(value or "(none)" for value in values)[:5])
+        raise InputError(f"labels {name}: holds the splits {some}, which would become one set; "
+                         "keep the rows of one of them in a file of its own")
+
 # %% ../../nbs/data/01_classes.ipynb #clstab1
 def label_rows(
     labels: str | Path, # CSV; its columns may be parted by semicolons or tabs, its text UTF-8 or UTF-16
@@ -44,6 +55,7 @@ def label_rows(
         utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = content.decode("utf-16") if utf16 else content.decode("utf-8-sig", "surrogateescape")
         if not text.strip(): raise ValueError("it is empty")
+        if "\0" in text[:100]: raise ValueError("UTF-16 without a byte order mark, or no text; save as UTF-8")
         header = text.lstrip().partition("\n")[0]
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
         names = [name.strip().lower() for name in next((row for row in rows if any(row)), [])]
@@ -51,10 +63,16 @@ def label_rows(
             raise InputError(f"labels {Path(labels).name}: columns are {', '.join(names)[:200]}; "
                              "expected file and label")
         file, label, last = names.index("file"), names.index("label"), rows.line_num
+        splits: set[str] = set()
         for row in rows:
             line, last = last + 1, rows.line_num
+            if any(row[len(names):]):
+                raise ValueError(f"line {line} has {len(row)} fields and the header {len(names)}; put a name with a "
+                                 "comma in it into double quotes")
             padded = row + [""] * len(names)
             if any(row): yield line, padded[file], padded[label]
+            splits.update(padded[names.index(name)].strip() for name in _SPLIT_COLUMNS if name in names and any(row))
+        _refuse_split_column(splits, Path(labels).name)
     except InputError: raise
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"labels {labels}: cannot be read as a CSV ({str(error).strip()[:150]})") from error
@@ -91,6 +109,34 @@ def _readings(folders: list[str], num_classes: int) -> dict[str, dict[str, int]]
     "Class numbers of folders called by numbers, by each of `_CLASS_ORDERS`."
     return {"number": _by_number(folders, num_classes), "text": _by_text(folders, num_classes)}
 
+
+# %% ../../nbs/data/01_classes.ipynb #cls9ord
+def _refuse_uncertain(
+    folders: list[str], # names that are numbers
+    number: dict[str, int], # class numbers by their numbers; none if two are one number
+    num_classes: int, # classes of the network
+) -> None:
+    "Raise `InputError` for numbers that may as well be counted from 1, and for folders that are one number."
+    values = Counter(map(int, folders))
+    if twice := [name for name in folders if values[int(name)] > 1]:
+        raise InputError(f"class folders {' and '.join(twice[:2])} are one number, or two classes in the order of text;"
+                         " say --class-order text if they are two, or give --class-names")
+    first = min(folders, key=int)
+    if num_classes != 1000 and 0 < int(first) == number.get(first):
+        raise InputError(f"class folders {first} … {max(folders, key=int)} for {num_classes} classes have two "
+                         f"readings: as class numbers, folder {first} is class {int(first)}; counted from 1, it is "
+                         f"class {int(first) - 1}; say --class-order number for the first, or give --class-names")
+
+def _tell_order(numbers: dict[str, int], num_classes: int) -> None:
+    "Say how folders called by numbers are read, unless they are 0, 1, … without a gap."
+    if sorted(map(int, numbers)) == list(range(num_classes)): return
+    first, last = min(numbers, key=int), max(numbers, key=int)
+    if all(int(name) == number for name, number in numbers.items()):
+        kind = "ImageNet's class numbers" if num_classes == 1000 else "class numbers"
+        return _log.info("class folders are read as %s", kind)
+    _log.info("class folders are numbered in their order: %s is class %d, %s is class %d",
+              first, numbers[first], last, numbers[last])
+
 def _by_order(
     folders: list[str], # names that are numbers
     num_classes: int, # classes of the network
@@ -104,10 +150,11 @@ def _by_order(
         raise InputError(f"class folders {first} … {last}: as class numbers they do not fit {num_classes} "
                          f"classes (0 to {num_classes - 1}, each once); give --class-names with a name for each class, "
                          "or labels as a CSV of file,label")
-    if not all(ways.values()) or ways["number"] == ways["text"]: return ways["number"] or ways["text"]
-    if num_classes == 1000 and max(map(int, folders)) < 1000:
-        _log.info("class folders are read as ImageNet's class numbers")
-        return ways["number"]
+    imagenet = num_classes == 1000 and bool(ways["number"]) and int(last) < 1000
+    if not all(ways.values()) or ways["number"] == ways["text"] or imagenet:
+        _refuse_uncertain(folders, ways["number"], num_classes)
+        _tell_order(taken := ways["number"] or ways["text"], num_classes)
+        return taken
     odd = next(name for name in sorted(folders, key=int) if ways["number"][name] != ways["text"][name])
     raise InputError(f"class folders {first} … {last} have two readings: by number, folder {odd} is class "
                      f"{ways['number'][odd]}; in the order of text, as torchvision's ImageFolder trains, it is class "
@@ -179,6 +226,7 @@ def label_reader(
     def read(label: str, what: str) -> int:
         text = label.strip()
         if text in known: return known[text]
+        if text in class_names: raise InputError(f"{what} is the name of two classes: --class-names lists it twice")
         if named: raise InputError(f"{what} is none of the class names")
         return class_number(text, num_classes, what, hint)
     return read
@@ -187,22 +235,38 @@ def label_reader(
 # %% ../../nbs/data/01_classes.ipynb #cls15lev
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"} # what splits are called
 
+_SPLIT = re.compile(f"(?<![a-z])({'|'.join(SPLITS)})(?![a-z])") # the word alone, as in train_v2 and imagenet-val
+
+def _splits(
+    folders: Iterable[str], # names of folders beside each other
+) -> list[str]: # those that differ in nothing but the split, sorted; none if there are not two
+    "Training and evaluation images beside each other, as `train` and `val`, or `train_v2` and `val_v2`."
+    alike: dict[str, list[str]] = {}
+    for name in sorted(set(folders)):
+        rest, found = _SPLIT.subn("*", name.lower())
+        if found: alike.setdefault(rest, []).append(name)
+    return next((names for names in alike.values() if len(names) > 1), [])
+
 def _refuse_splits(
-    folders: Sequence[str], # names of the folders of the first level
+    parts: list[list[str]], # of each image the folders it lies in
     what: str, # where they are, for the message
+    level: int, # from 0
+    packed: bool, # is it an archive?
 ) -> None:
     "Raise `InputError` for training and evaluation images beside each other."
-    splits = sorted(name for name in set(folders) if name.lower() in SPLITS)
-    if len(splits) > 1:
-        raise InputError(f"{what}: holds the splits {', '.join(splits)}, which would become one set; name one of them, "
-                         f"as {what}/{splits[-1]}")
+    if not (splits := _splits(folders[level] for folders in parts if len(folders) > level)): return
+    one = f"name one of them, as {what}/{'*/' * level}{splits[-1]}{'/*' if level else ''}"
+    if packed: one = "unpack it and name one of its folders, or give --labels with a CSV of the files of one"
+    raise InputError(f"{what}: holds the splits {', '.join(splits)}, which would become one set; {one}")
 
+# %% ../../nbs/data/01_classes.ipynb #cls15lab
 def labels_by_folder(
     names: Sequence[str], # of images, with their folders
     what: str, # where they are, for messages
     num_classes: int, # classes of the network
     class_names: Sequence[str] = (), # as for `class_numbers`
     class_order: str | None = None, # as for `class_numbers`
+    packed: bool = False, # do they lie in an archive?
 ) -> list[int]: # a class number for each
     "Classes of images from the folders they lie in. Raises `InputError` when these do not settle it."
     if flat := [name for name in names if "/" not in name]:
@@ -212,7 +276,8 @@ def labels_by_folder(
     first, last = [folders[0] for folders in parts], [folders[-1] for folders in parts]
     levels = {level: sorted(set(folders)) for level, folders in (("first", first), ("last", last))}
     certain = {level: _certain(folders, num_classes, class_names) for level, folders in levels.items()}
-    if not certain["first"]: _refuse_splits(levels["first"], what)
+    for level in range(max(map(len, parts))):
+        if not certain["last" if level else "first"]: _refuse_splits(parts, what, level, packed)
     if certain["last"] and not certain["first"]:
         if first != last: _log.info("classes are the folders that the images lie in: they are all known by name")
         return [certain["last"][folder] for folder in last]

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
@@ -247,6 +247,14 @@ def _is_imagenet(folder: Path) -> bool:
     folders = [one.name for one in islice(folder.iterdir(), 1000) if one.is_dir()]
     return _is_flat_imagenet(folder) or bool(folders) and set(folders) <= set(ImageNetInfo().label_names())
 
+def _refuse_doubled(root: Path, names: Iterable[str], labels: str) -> None:
+    "Raise `InputError` for files whose name in the table begins with the folder's own."
+    for name in names:
+        if not name.startswith(f"{root.name}/") or file_size(root / name) >= 0 or file_size(root.parent / name) < 0:
+            continue
+        raise InputError(f"labels {labels}: there is no {name!r} in the folder {root.name}, but it holds "
+                         f"{name.partition('/')[2]!r}; names are relative to the folder: leave its own name out")
+
 def open_source(
     root: str | Path, # class folders, torchvision's ImageNet root, ImageNet's flat folder, or a flat one with `labels`
     labels: str | Path | None = None, # CSV of file,label
@@ -261,6 +269,7 @@ def open_source(
         if _is_flat_imagenet(root): return _read_imagenet_flat(root)
         return _read_class_folders(root, num_classes, class_names, class_order)
     source = read_labels(root, labels, num_classes, class_names)
+    _refuse_doubled(Path(root).resolve(), source.names, Path(labels).name)
     if all(file_size(Path(root) / file) < 0 for file in source.names):
         nowhere = f"none of its {len(source)} files is in {root} (first: {source.names[0]!r})"
         raise InputError(f"labels {Path(labels).name}: {nowhere}")

@@ -18,7 +18,7 @@ import numpy as np
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from .archives import IMAGE_COLUMNS, KEY_COLUMNS, image_bytes, sample_part
+from .archives import IMAGE_COLUMNS, KEY_COLUMNS, NO_BYTES, image_bytes, sample_part
 from mid_nbdev.data.files import (
     Limits,
     file_size,
@@ -141,7 +141,8 @@ def _read_parquet(shard: Shard, files, limits: Limits) -> Iterator[_Item]:
         for batch in table.iter_batches(batch_size=64, columns=[column, *([key] if key else [])]):
             for row in range(len(batch)): # one at a time: what repeats in a batch is held once
                 name = str(batch[key][row].as_py()) if key else f"{shard.keys[0]}:{number}"
-                yield _Item(name, image_bytes(batch[column][row].as_py()))
+                content = image_bytes(batch[column][row].as_py())
+                yield _Item(name, content, "" if content else NO_BYTES)
                 number += 1
 
 _READERS = {"images": _read_images, "tar": _read_tar, "parquet": _read_parquet}

@@ -97,7 +97,7 @@ def _read_tars(
         return _source(root, sorted(_webdataset_labels(archive, num_classes, class_names, title)), archive, title)
     tell_left_out(title, _others(archive.places))
     inside = [name.partition("/")[2] if len(paths) > 1 else name for name in images] # without the archive's name
-    classes = labels_by_folder(inside, title, num_classes, class_names, class_order)
+    classes = labels_by_folder(inside, title, num_classes, class_names, class_order, packed=True)
     return _source(root, list(zip(images, classes)), archive, title)
 
 
