@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import mid_nbdev.cli.evaluate
 import mid_nbdev.cli.report
 from mid_nbdev.__main__ import app
-from mid_nbdev.analysis.results import table_bytes, write_table
+from mid_nbdev.analysis.results import keep_class_names, kept_class_names, per_class, table_bytes, write_table
 from mid_nbdev.data.files import refuse_foreign_files
 from mid_nbdev.data.images import ImageSource, failure_reason, is_passing, open_source
 from mid_nbdev.data.reading import Patience, read_image, read_images
@@ -32,7 +32,7 @@ from mid_nbdev.evaluation import corpus
 from mid_nbdev.evaluation.claims import remove_leftovers
 from mid_nbdev.evaluation.evaluate import evaluate
 from mid_nbdev.evaluation.runs import Run, damaged_parts, evaluate_run, read_crops
-from mid_nbdev.evaluation.verify import verify_run
+from mid_nbdev.evaluation.verify import make_origin, verify_run
 from mid_nbdev.networks.classifier import Classifier, Preprocessing
 
 assert mid_nbdev.cli.evaluate and mid_nbdev.cli.report  # each adds its commands
@@ -192,6 +192,22 @@ def test_commands_replace_no_file_of_the_user(images, tmp_path):
     assert contents(tmp_path) == before
     for words in (["report", run.folder, "--out", tmp_path / "report.csv"],) * 2:
         assert CliRunner().invoke(app, list(map(str, words))).exit_code == 0
+
+
+def test_class_names_that_were_changed_are_no_names_of_the_run(images, tmp_path):
+    run = evaluated(images, tmp_path / "run", origin=make_origin("tiny", images))
+    names = [f"name {number}" for number in range(10)]
+    keep_class_names(run, names)
+    assert kept_class_names(run) == names and verify_run(run).problems == []
+    for changed in (b"other\n" * 10, b"name 0\n", b""):
+        (run.folder / "classes.txt").write_bytes(changed)
+        assert "classes.txt: changed since `mid evaluate` wrote it; evaluate again" in verify_run(run).problems[0]
+        done = CliRunner().invoke(app, ["report", str(run.folder), "--per-class", "3RC"])
+        assert done.exit_code == 2 and "classes.txt: changed since" in done.stderr
+    keep_class_names(run, names)
+    assert kept_class_names(run) == names and verify_run(run).problems == []
+    with pytest.raises(InputError, match="1 names of classes, and images of class 3"):  # of a run without a hash
+        per_class(run.rows(), "CC", "3RC", names[:1])
 
 
 # Passing troubles
@@ -429,6 +445,16 @@ def test_a_run_does_not_go_on_with_other_images(images, tmp_path):
     for path in images.rglob("*.bmp"):
         replace_image(path)
     with pytest.raises(InputError, match="is not the image that was evaluated into .*run: its file"):
+        evaluated(images, run.folder)
+
+
+def test_the_image_that_is_gone_or_new_is_named(images, tmp_path):
+    run = evaluated(images, tmp_path / "run")
+    shutil.copy(images / "3" / "23.bmp", images / "3" / "new.bmp")
+    with pytest.raises(InputError, match="with other settings.*\n(.*\n)*  the image '3/new.bmp' is not in the run"):
+        evaluated(images, run.folder)
+    (images / "3" / "23.bmp").unlink()
+    with pytest.raises(InputError, match="\n  the run has the image '3/23.bmp', which is not there now"):
         evaluated(images, run.folder)
 
 

@@ -23,6 +23,7 @@ from ..data.files import csv_bytes, open_image, printable, write_whole
 from ..data.images import ImageSource, imagenet_names
 from ..errors import InputError
 from ..evaluation.runs import Run
+from ..evaluation.verify import bind_names, refuse_other_names
 
 # %% ../../nbs/analysis/01_results.ipynb #0bfcaa55
 def timm_results(
@@ -122,13 +123,15 @@ def keep_class_names(
     names: Sequence[str], # by class number
 ) -> None:
     "Write the names of the classes into a run's folder."
-    lines = [printable(name) + "\n" for name in names]
-    write_whole(run.folder / _CLASSES, "".join(lines).encode())
+    content = "".join(printable(name) + "\n" for name in names).encode()
+    bind_names(run, content)
+    write_whole(run.folder / _CLASSES, content)
 
 def kept_class_names(
     run: Run, # run
 ) -> list[str]: # by class number; empty if they are not known
-    "Names of the classes of a run's network."
+    "Names of the classes of a run's network. Raises `InputError` for ones changed since they were kept."
+    refuse_other_names(run)
     if (path := run.folder / _CLASSES).exists(): return path.read_text(encoding="utf-8", errors="replace").splitlines()
     network = run.manifest["network"]
     from_library = re.match("(timm|torchvision)/|efficientnet_lite", network) and "num_classes=" not in network
@@ -158,7 +161,10 @@ def per_class(
     "Accuracy of a recipe and of a baseline for every class that has images."
     first, second = _by_recipe(rows, baseline, recipe)
     correct = pd.DataFrame({"before": first["rank"] == 0, "after": second["rank"] == 0, "class": first["label"]})
-    lines = []
+    lines, last = [], int(first["label"].max())
+    if class_names and last >= len(class_names):
+        raise InputError(f"{len(class_names)} names of classes, and images of class {last}: the run's classes.txt was "
+                         "changed; evaluate again to have it written anew")
     for number, some in correct.groupby("class"):
         corrected, broken = int((some["after"] & ~some["before"]).sum()), int((some["before"] & ~some["after"]).sum())
         low, high = gain_interval(corrected, broken, len(some))

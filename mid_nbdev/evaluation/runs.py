@@ -369,6 +369,17 @@ def _list_failures(
         _log.warning("%s: %d images could not be read, and the machine was the trouble, not the files; "
                      "the same command tries these again", run.folder, passing)
 
+# %% ../../nbs/evaluation/03_runs.ipynb #otherim1
+def _other_image(folder: str | Path, source: ImageSource) -> str:
+    "The end of a message about other images: the first that is in the run alone, or in the source alone."
+    now = set(map(printable, source.names))
+    try: known = {*(run := Run.open(folder)).rows()["image"], *run.failed()["image"]}
+    except InputError: return ""
+    if gone := min(known - now, default=""): return f"\n  the run has the image {gone!r}, which is not there now"
+    new = "" if run.missing() else min(now - known, default="")
+    return f"\n  the image {new!r} is not in the run" if new else ""
+
+
 # %% ../../nbs/evaluation/03_runs.ipynb #7a2d0567
 @delegates(Compute)
 def evaluate_run(
@@ -419,8 +430,11 @@ def evaluate_run(
     pick_device(compute.device)
     refuse_misfits(classifier, source, plan, compute.workers, keep_crops)
     load = lambda how: how.load_engine(classifier, len(source) * len(plan.crops))
-    run, ready = _settle(folder, compute, load, lambda engine, size: make_manifest(
-        classifier, source, plan, seed, compute.dtype, engine, size, keep_crops))
+    made = lambda engine, size: make_manifest(classifier, source, plan, seed, compute.dtype, engine, size, keep_crops)
+    try: run, ready = _settle(folder, compute, load, made)
+    except InputError as error:
+        if "data.fingerprint" not in str(error): raise
+        raise InputError(f"{error}{_other_image(folder, source)}") from error
     _mend(run, source)
     if missing := run.missing():
         engine, size = run.manifest["engine"], compute.batch_size or run.manifest["batch_size"]
