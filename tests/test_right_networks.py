@@ -759,3 +759,53 @@ def test_as_many_classes_as_the_weights_know_are_no_question(tmp_path):
 def test_a_packaged_network_has_its_own_classes():
     with pytest.raises(InputError, match="takes no arguments; leave num_classes=5 out or.*timm/tf_efficientnet_lite0"):
         load_classifier("efficientnet_lite0,num_classes=5")
+
+
+# What networks and checkpoints are, besides what they were taken for
+
+
+@pytest.mark.parametrize("how", [lambda x: x.sigmoid(), lambda x: x.sigmoid() * 100])
+def test_outputs_as_after_a_sigmoid_are_said(how, caplog):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        Classifier(Returns(lambda x: x, 20), SMALL)
+        assert "sigmoid" not in caplog.text
+        Classifier(Returns(how, 20), SMALL)
+    assert "as after a sigmoid, and softmax is taken of it: if it ends in one, remove it" in caplog.text
+
+
+def test_probabilities_in_percent_are_refused():
+    with pytest.raises(InputError, match="they sum to 100.*remove its last softmax"):
+        Classifier(Returns(lambda x: x.softmax(-1) * 100), SMALL)
+
+
+def test_another_number_of_rows_than_crops_is_refused():
+    with pytest.raises(InputError, match="gives 1 rows for a batch of .* crops: expected one each"):
+        MID(Classifier(Returns(lambda x: x[:1]), SMALL), "3RC")(IMAGES)
+
+
+@pytest.mark.parametrize("plain", ["module.", ""])
+def test_two_sets_beside_each_other_are_named_whatever_they_begin_with(plain, caplog):
+    network = timm.create_model("test_resnet", num_classes=5)
+    double = {name: tensor * 2 for name, tensor in STATE.items()}
+    fill(network, {**prefixed(plain), **prefixed("ema.", double)}, "both")
+    assert torch.equal(network.fc.weight, STATE["fc.weight"] * 2)
+    assert f"ema., {plain or 'the plain names'}: it is taken" in caplog.text
+    with pytest.raises(InputError, match="holds the network more than once"):
+        fill(network, {**prefixed(plain), **prefixed("teacher.", double)}, "both")
+
+
+def test_files_that_are_cut_off_or_of_numpy_are_named(tmp_path):
+    torch.save(STATE, tmp_path / "whole.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:5000])
+    np.savez(tmp_path / "arrays.npz", a=np.zeros(3))
+    for name, said in (("cut.pt", "it is cut off"), ("arrays.npz", "of NumPy .*, and no checkpoint")):
+        with pytest.raises(InputError, match=said):
+            read_checkpoint(tmp_path / name)
+
+
+def test_arguments_in_the_wrong_place_and_a_std_alone_are_named():
+    with pytest.raises(InputError, match="'timm/test_resnet,num_classes=3', with checkpoint=FILE"):
+        load_classifier("timm/test_resnet", num_classes=3)
+    with pytest.raises(InputError, match="^std .58, 57, 57.: expected numbers of pixels in 0 to 1"):
+        load_classifier("timm/test_resnet", std=(58, 57, 57))

@@ -337,3 +337,29 @@ def test_a_head_of_random_weights_is_refused_at_the_command_line(twelve):
     for name in ("timm/resnet18", "torchvision/resnet18"):
         told = mid("evaluate", name, "--num-classes", "5", "--data", "data", cwd=twelve, status=2)[1]
         assert "a head for 5 would be random; give --checkpoint FILE" in told
+
+
+# What is given twice, and numbers of things
+
+
+def test_a_run_given_twice_is_refused(tmp_path):
+    make_run(tmp_path / "a", recipes="CC,5FC")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    for again in ("a", "b", "../" + tmp_path.name + "/a"):
+        told = mid("report", "a", again, cwd=tmp_path, status=2)[1]
+        assert "is given more than once; a run counts once in one report" in " ".join(told.split())
+
+
+def test_one_is_one_and_other_libraries_logs_are_left_out(capsys):
+    import logging
+
+    from mid_nbdev.cli.app import _messages
+    from mid_nbdev.cli.evaluate import _tell_plan
+    from mid_nbdev.crops.recipes import make_plan
+
+    network = Classifier(timm.create_model("test_resnet", num_classes=3), SMALL)
+    with _messages():
+        _tell_plan(network, [0], make_plan("CC"))
+        logging.getLogger("matplotlib").warning("a cache directory")
+    told = capsys.readouterr().err
+    assert "1 image, 1 recipe, 1 crop an image: 1 forward\n" in told and "cache" not in told

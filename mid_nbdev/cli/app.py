@@ -71,12 +71,15 @@ def _messages() -> Iterator[None]:
     logger, handler = logging.getLogger("mid_nbdev"), logging.StreamHandler()
     handler.addFilter(_is_first)
     handler.setFormatter(_Shown())
-    before = logger.level
+    plots = logging.getLogger("matplotlib") # which tells of its own cache where there is no home
+    before, plots_before = logger.level, plots.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    plots.setLevel(logging.ERROR)
     try: yield
     finally:
         logger.setLevel(before)
+        plots.setLevel(plots_before)
         logger.removeHandler(handler)
 
 def show(

@@ -98,16 +98,19 @@ def _tell_unlabelled(
     if left := unlabelled(source):
         say(f"note: {len(left)} image files in {data} have no label and are left out (first: {left[0]!r})")
 
+def _counted(number: int, noun: str) -> str: return f"{number:,} {noun}{'s' * (number != 1)}"
+
 def _tell_plan(
     classifier, # network
     source, # labelled images
     plan, # recipes
 ) -> None:
     "Say what is going to be computed."
-    images, crops, many = len(source), len(plan.crops), f"{len(plan.recipes)} recipe{'s'[:len(plan.recipes) > 1]}"
+    images, crops, many = len(source), len(plan.crops), _counted(len(plan.recipes), "recipe")
     what, most = (f"CC and {plan.policy}", "at most ") if plan.policy else (many, "")
     tell_preprocessing(classifier)
-    say(f"{images} images, {what}, {most}{crops} crops an image: {most}{images * crops:,} forwards")
+    forwards = _counted(images * crops, "forward")
+    say(f"{_counted(images, 'image')}, {what}, {most}{_counted(crops, 'crop')} an image: {most}{forwards}")
 
 # %% ../../nbs/cli/02_evaluate.ipynb #evafold1
 def _run_folder(

@@ -188,6 +188,8 @@ def report_command(
     from mid_nbdev.crops.recipes import parse_recipe
     from mid_nbdev.evaluation.runs import Run
 
+    if twice := [folder for number, folder in enumerate(runs) if folder.resolve() in map(Path.resolve, runs[:number])]:
+        raise InputError(f"run {twice[0]} is given more than once; a run counts once in one report")
     opened = [Run.open(folder) for folder in runs]
     _refuse_unlike(opened, anyway)
     compared, recipes = str(parse_recipe(baseline or "CC")), opened[0].manifest["recipes"]

@@ -8,6 +8,7 @@ __all__ = ['read_checkpoint', 'matched', 'misfits', 'hint']
 # %% ../../nbs/networks/03_checkpoints.ipynb #k0000003
 import logging
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,6 +48,10 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     known = [what for begin, what in _STARTS.items() if start.startswith(begin)]
     if known: return known[0]
     if isinstance(error, ValueError) and "would run" in str(error): return str(error)
+    if start.startswith(b"PK"):
+        if not zipfile.is_zipfile(path): return "it is cut off: its end is missing; copy or download it again"
+        with zipfile.ZipFile(path) as archive: names = archive.namelist()
+        if any(name.endswith(".npy") for name in names): return "it is of NumPy (.npz), and no checkpoint"
     if "TorchScript" in str(error): return "it is a TorchScript archive; save torch.jit.load(FILE).state_dict()"
     return ("expected .safetensors, or a .pth that torch.load reads with weights_only=True, "
             f"as torch.save(network.state_dict(), FILE) writes it ({type(error).__name__})")
@@ -144,9 +149,12 @@ def _unprefixed(
     source: str, # which, for the log
 ) -> dict[str, torch.Tensor]: # those of the network, without their prefix; all if none was found
     "Strip the prefix under which most of a network's names are found. Raises `InputError` if there are two."
+    stripped = "the plain names"
     if not any(_INSERTED.search(name) for name in own):
         plain = {_INSERTED.sub("", name): tensor for name, tensor in state.items()}
-        if len(plain) == len(state): state = plain
+        if len(plain) == len(state):
+            if all(name not in state for name in own): stripped = "module."
+            state = plain
     counts: Counter[str] = Counter()
     endings = {name.rpartition(".")[2] for name in own}
     for name in state:
@@ -155,15 +163,16 @@ def _unprefixed(
             if ".".join(parts[first:]) in own: counts["".join(f"{part}." for part in parts[:first])] += 1
     best = [prefix for prefix, count in counts.items() if count == max(counts.values())]
     averaged = [prefix for prefix in best if _AVERAGED.search(prefix)]
-    if not best or "" in best or counts[best[0]] < len(own) / 2: return state
+    if not best or best == [""] or counts[best[0]] < len(own) / 2: return state
+    told = sorted(prefix or stripped for prefix in best)
     if len(best) > 1 and len(averaged) != 1:
-        raise InputError(f"{source} holds the network more than once ({', '.join(sorted(best))}): "
+        raise InputError(f"{source} holds the network more than once ({', '.join(told)}): "
                          "save the one to use in a file of its own")
     prefix = (averaged if len(best) > 1 else best)[0]
     inside = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    told = f"{source}: names begin with {prefix!r}" + (f"; {', '.join(best)}: it is taken" if len(best) > 1 else "")
-    if len(inside) < len(state): told += f"; {len(state) - len(inside)} other tensors are left out"
-    _log.log(logging.WARNING if len(best) > 1 else logging.INFO, told)
+    line = f"{source}: names begin with {prefix!r}" + (f"; {', '.join(told)}: it is taken" if len(best) > 1 else "")
+    if len(inside) < len(state): line += f"; {len(state) - len(inside)} other tensors are left out"
+    _log.log(logging.WARNING if len(best) > 1 else logging.INFO, line)
     return inside
 
 # %% ../../nbs/networks/03_checkpoints.ipynb #k0000012
@@ -192,7 +201,7 @@ def matched(
 ) -> dict[str, torch.Tensor]: # by the network's own names, as far as they are known
     "A checkpoint's tensors under a network's names. Nothing is guessed from shapes."
     own, state = network.state_dict(), dict(state)
-    if not own.keys() <= state.keys(): state = _last_layer(own, _unprefixed(own, state, source), source)
+    if own.keys() != state.keys(): state = _last_layer(own, _unprefixed(own, state, source), source)
     for name, tensor in own.items():
         if name.endswith("num_batches_tracked"): state.setdefault(name, tensor) # counts, which no answer depends on
     needless = {name for name in state if name not in own and (_AUXILIARY.match(name) or _COUNTED.match(name))}

@@ -52,11 +52,12 @@ class Preprocessing:
             raise InputError(f"interpolation {self.interpolation!r}: expected {' or '.join(INTERPOLATIONS)}")
         for name, pixels in (("resize", self.resize_to), ("crop", self.crop_size)):
             if pixels < 1: raise InputError(f"{name} {pixels}: expected whole pixels from 1 up")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise InputError(f"mean {self.mean}, std {self.std}: expected three numbers each, and std above 0")
-        if not all(0 <= value <= 1 for value in (*self.mean, *self.std)):
-            raise InputError(f"mean {self.mean}, std {self.std}: expected numbers of pixels in 0 to 1; "
-                             "divide numbers of pixels in 0 to 255 by 255")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or name == "std" and min(values) <= 0:
+                raise InputError(f"{name} {values}: expected three numbers{', and std above 0' * (name == 'std')}")
+            if not all(0 <= value <= 1 for value in values):
+                raise InputError(f"{name} {values}: expected numbers of pixels in 0 to 1; "
+                                 "divide numbers of pixels in 0 to 255 by 255")
 
     def normalise(self, crops: torch.Tensor) -> torch.Tensor:
         """Crops as the network takes them, as torchvision's `ToTensor` and `Normalize` give them.

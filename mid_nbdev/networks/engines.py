@@ -88,6 +88,16 @@ def _out_of_memory(
     words = ("out of memory", "can't allocate memory", "ALLOC_FAILED") # CUDA, the CPU, cuBLAS and cuDNN
     return isinstance(error, torch.OutOfMemoryError) or any(some in str(error) for some in words)
 
+def _joined(
+    pieces: list[tuple[torch.Tensor, ...]], # outputs of the parts of a batch
+    crops: int, # of the batch
+) -> tuple[torch.Tensor, ...]: # outputs of the batch
+    "Outputs one after the other. Raises `InputError` if they are not as many as the crops."
+    joined = tuple(torch.cat(outputs).float() for outputs in zip(*pieces))
+    if any(len(outputs) != crops for outputs in joined):
+        raise InputError(f"the network gives {len(joined[-1])} rows for a batch of {crops} crops: expected one each")
+    return joined
+
 class TorchEngine:
     "PyTorch on any device, as it is or compiled."
 
@@ -110,7 +120,7 @@ class TorchEngine:
                 pieces = [self.graph(piece) for piece in pixels.split(self.batch_size)]
         except RuntimeError as error:
             if not _out_of_memory(error) or self.batch_size == 1: raise
-        else: return tuple(torch.cat(outputs).float() for outputs in zip(*pieces))
+        else: return _joined(pieces, len(pixels))
         self.batch_size //= 2
         _log.warning("too little memory: going on in batches of %d", self.batch_size)
         torch.cuda.empty_cache()

@@ -251,6 +251,10 @@ def load_classifier(
     """
     parsed = parse_name(name)
     anything = Preprocessing(256, 224, "bicubic", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    for key in preprocessing:
+        if not hasattr(anything, key):
+            raise InputError(f"load_classifier takes no {key}; an argument of the network goes behind its name, as "
+                             f"'{name},{key}={preprocessing[key]}', with checkpoint=FILE for weights that fit")
     replace(anything, **preprocessing) # refuses before anything is downloaded
     packaged = parsed.library == "packaged"
     try: network, stated, full, stated_by = _create(parsed, pretrained and checkpoint is None and not packaged)

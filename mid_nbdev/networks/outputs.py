@@ -49,8 +49,9 @@ def _refuse_output(
     if not logits.isfinite().all():
         raise InputError("the network gives numbers that are not finite (NaN or infinity) for a crop of noise: "
                          "check its weights and, if it computes in float16, use float32")
-    if bool((logits >= 0).all()) and abs(float(logits.double().sum()) - 1) < 1e-3:
-        raise InputError("the network's output are probabilities already (they sum to 1), not logits: "
+    total = float(logits.double().sum())
+    if bool((logits >= 0).all()) and (abs(total - 1) < 1e-3 or abs(total - 100) < 0.1):
+        raise InputError(f"the network's output are probabilities already (they sum to {round(total)}), not logits: "
                          "remove its last softmax")
     if bool(((logits >= 0) & (logits <= 1)).all()) and isinstance([*network.modules()][-1], nn.Sigmoid):
         raise InputError("the network ends in a sigmoid: expected logits of classes that exclude each other")
@@ -67,6 +68,13 @@ def refuse_layers(
             raise InputError(f"{name} has no weights yet: run the network once, then load them")
 
 # %% ../../nbs/networks/01_outputs.ipynb #o0000008
+_FEW = 10 # classes of which it says little that none is below 0
+
+def _is_within(logits: torch.Tensor) -> bool:
+    "Are all numbers within 0 and 1 or, for more than a few classes, within 0 and 100?"
+    most = 1 if logits.shape[-1] < _FEW else 100
+    return bool(((logits >= 0) & (logits <= most)).all())
+
 def own_answer(
     network: nn.Module, # in evaluation mode
     probe: torch.Tensor, # one crop
@@ -81,6 +89,11 @@ def own_answer(
         _log.warning("the network returns %d values: the first, of shape %s, is taken as the logits",
                      len(output), tuple(logits.shape))
     _refuse_output(logits, network)
+    if not logits.is_meta and _is_within(logits): # rare: then it is worth more crops
+        others = [logits_of(network(probe * scale)) for scale in (-4, 4)]
+        if all(map(_is_within, others)):
+            _log.warning("the network gives nothing below 0 and nothing above %d, as after a sigmoid, and softmax is "
+                         "taken of it: if it ends in one, remove it", 1 if max(map(torch.max, others)) <= 1 else 100)
     return logits
 
 # %% ../../nbs/networks/01_outputs.ipynb #o0000011
