@@ -367,10 +367,11 @@ def archives(folder, canary):
     pq.write_table(pa.table({"label": [3]}), folder / "no_image.parquet")
     (folder / "short.parquet").write_bytes((folder / "paths.parquet").read_bytes()[:-20])
     first_is_none = {"0.jpg": NOT_AN_IMAGE, "1.jpg": ROW}
+    no_bytes = "the table holds no bytes of it; paths in a table are not followed"
     expected |= {
         "pickled.parquet": first_is_none,
-        "paths.parquet": first_is_none,
-        "text.parquet": {"0.jpg": NOT_AN_IMAGE},
+        "paths.parquet": {"0.jpg": no_bytes, "1.jpg": ROW},
+        "text.parquet": {"0.jpg": no_bytes},
     }
     expected |= {"no_label.parquet": "no class number", "no_image.parquet": "expected a column"}
     return expected | {"short.parquet": "not a Parquet file"}

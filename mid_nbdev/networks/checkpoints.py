@@ -50,12 +50,15 @@ def _why_unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, ValueError) and "would run" in str(error): return str(error)
     if start.startswith(b"PK"):
         if not zipfile.is_zipfile(path): return "it is cut off: its end is missing; copy or download it again"
-        with zipfile.ZipFile(path) as archive: names = archive.namelist()
+        try:
+            with zipfile.ZipFile(path) as archive: names = archive.namelist()
+        except zipfile.BadZipFile: return "it is damaged; copy or download it again"
         if any(name.endswith(".npy") for name in names): return "it is of NumPy (.npz), and no checkpoint"
     if "TorchScript" in str(error): return "it is a TorchScript archive; save torch.jit.load(FILE).state_dict()"
     return ("expected .safetensors, or a .pth that torch.load reads with weights_only=True, "
             f"as torch.save(network.state_dict(), FILE) writes it ({type(error).__name__})")
 
+# %% ../../nbs/networks/03_checkpoints.ipynb #loadckp01
 def _load(path: Path) -> Any:
     "What a file holds, with a `_Blank` for whatever is neither a tensor nor a plain value."
     if path.suffix == ".safetensors": return load_file(path)
