@@ -126,7 +126,7 @@ class Module:
     def of_class(self, node: ast.ClassDef) -> Entry:
         "Entry of a class, with its fields or the parameters of its constructor, and its methods."
         made = {n.name: n for n in node.body if isinstance(n, Function)}
-        fields = [n for n in node.body if isinstance(n, ast.AnnAssign)]
+        fields = [n for n in node.body if isinstance(n, ast.AnnAssign) and not ast.unparse(n.target).startswith("_")]
         docs = Docs(node)
         entry = Entry(self.name, node.name, node.lineno, "", docs.summary, raises=docs.raises, example=docs.example)
         if constructor := made.get("__init__"):

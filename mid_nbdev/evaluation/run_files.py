@@ -136,7 +136,7 @@ def read_manifest(
     return manifest
 
 # %% ../../nbs/evaluation/01_run_files.ipynb #31d69eae
-AGAIN = "evaluate again to have it recomputed"
+AGAIN = "evaluate again to have it recomputed" # what to do about a damaged part
 
 ROWS = pa.schema([
     ("image", pa.string()), ("label", pa.int32()), ("recipe", pa.string()), ("prediction", pa.int32()),
@@ -148,7 +148,7 @@ class Mark(NamedTuple):
     run: str # hash of all settings that decide the run's rows; empty for a table that is no run's
     number: int # of the part, from 0
 
-NOBODY = Mark("", 0)
+NOBODY = Mark("", 0) # of a part from before there were marks
 
 def _checksum(
     table: pa.Table, # rows
