@@ -28,7 +28,8 @@ def photo():
 def test_precision_is_set_and_restored_after_the_newer_switch_was_used():
     if not hasattr(torch.backends, "fp32_precision"):
         pytest.skip("this PyTorch has only the older switches")
-    matmul, conv, before = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.fp32_precision
+    matmul, conv, everywhere = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.fp32_precision
+    before = matmul.fp32_precision, conv.fp32_precision
     torch.backends.fp32_precision = "tf32"
     try:
         own = matmul.fp32_precision, conv.fp32_precision
@@ -36,7 +37,9 @@ def test_precision_is_set_and_restored_after_the_newer_switch_was_used():
             assert (matmul.fp32_precision, conv.fp32_precision) == ("ieee", "ieee")
         assert (matmul.fp32_precision, conv.fp32_precision) == own
     finally:
-        torch.backends.fp32_precision = before
+        torch.backends.fp32_precision = everywhere
+        matmul.fp32_precision, conv.fp32_precision = before
+    assert not matmul.allow_tf32 and torch.backends.cudnn.allow_tf32  # the older switches still answer
 
 
 def test_averaging_is_not_done_in_tf32(classifier, photo, monkeypatch):
