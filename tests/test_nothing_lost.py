@@ -182,10 +182,14 @@ def test_commands_replace_no_file_of_the_user(images, tmp_path):
     mine.write_text("file,label\na.png,1\n")
     (tmp_path / "weights.pt2").write_text("mine")
     (tmp_path / "figure.svg").write_text("mine")
+    for folder, name in (("table", "bench.csv"), ("picture", "bench.png")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_text("mine")
     before = contents(tmp_path)
     for words in (["report", run.folder, "--out", mine], ["report", run.folder, "--out", run.path(0)],
                   ["predict", images / "0" / "00.bmp", "--model", "efficientnet_lite0", "--out", mine],
                   ["export", "efficientnet_lite0", "--out", tmp_path / "weights.pt2"],
+                  ["bench", "--out", tmp_path / "table"], ["bench", "--out", tmp_path / "picture"],
                   ["histogram", images, "--out", tmp_path / "figure"]):
         done = CliRunner().invoke(app, list(map(str, words)))
         assert done.exit_code == 2 and "exists, and is not what this command writes" in done.stderr, done.output

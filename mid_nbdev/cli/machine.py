@@ -234,10 +234,13 @@ def bench_command(
     import pandas as pd
 
     from mid_nbdev.analysis.plots import use_style
+    from mid_nbdev.analysis.results import refuse_other_table, refuse_replacing
     from mid_nbdev.benchmark.bench import long_table, plot_benchmark, processor
     from mid_nbdev.benchmark.peers import Task
     from mid_nbdev.networks.engines import DTYPES, check_engine
 
+    refuse_other_table(out / "bench.csv", ["section", "case", "figure", "value"])
+    refuse_replacing(out / "bench.png", (out / "bench.csv").exists())
     recipes, weights = "5FC+5MFC,20RC@feature", str(checkpoint or "")
     task = Task(model, recipes, str(data or ""), str(labels or ""), images, weights, device or "", dtype)
     if engine != "auto" or dtype not in DTYPES: check_engine(engine, dtype, task.where)
