@@ -126,12 +126,15 @@ def used_by_none(root: Path) -> list[str]:
     package = root / "mid_nbdev"
     modules = [Module(path, package) for path in module_files(package)]
     texts = outside_texts(root) | {module.name: module.text for module in modules}
+    places: dict[str, set[str]] = {}  # of each word, the texts that hold it
+    for name, text in texts.items():
+        for word in set(re.findall(r"\w+", text)):
+            places.setdefault(word, set()).add(name)
     found = []
     for module in modules:
-        others = [text for name, text in texts.items() if name not in (module.name, f"chapter of {module.name}")]
-        words = set(re.findall(r"\w+", "\n".join(others)))
+        own = {module.name, f"chapter of {module.name}"}
         functions = {node.name for node in module.tree.body if isinstance(node, Function)}
-        lonely = functions.intersection(module.public) - words
+        lonely = [name for name in functions.intersection(module.public) if places.get(name, set()) <= own]
         names = sorted(name for name in lonely if not name.endswith("_command"))
         found += [f"{module.name}: {name} is public, and nothing outside uses it" for name in names]
     return found

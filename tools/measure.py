@@ -18,13 +18,12 @@ from tqdm.auto import tqdm
 from mid_nbdev import Classifier, ImageSource, find_source, load_classifier
 from mid_nbdev.averaging.adaptive import fit_policy
 from mid_nbdev.averaging.wrapper import forward_crops
-from mid_nbdev.crops.recipes import Plan, Policy, make_plan
+from mid_nbdev.crops.recipes import Plan, Policy, make_plan, parse_recipes
 from mid_nbdev.data.images import crop_key
 from mid_nbdev.data.reading import read_images
 from mid_nbdev.networks.engines import make_engine
 from mid_nbdev.networks.models import weights_hash
 from mid_nbdev.paper.measured import measured_gains, measured_weights, read_rows
-from mid_nbdev.paper.numbers import paper_figures
 from mid_nbdev.paper.rows import StoredCrops, auto_rows, draw_outcomes, draw_sums, paired_scores, recipe_rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +41,7 @@ CROP_SIZES = (192, 240)  # beside 224, for the claim on the ratio of crop to ima
 OF_RATIO = ("mobilenet_v3_small", "mobilenet_v2", "resnet18")
 RATIO_RECIPES = ["CC", "10RC", "20RC"]
 CURVES = [f"{first}{count}RC" for count in range(1, 31) for first in ("", "CC+")]
+TABLES = ["table_1", "table_2", "table_7", "table_8"]  # those with networks that are measured
 RECIPES = ["table_1", "table_2", "table_8", "5RC@feature", "10RC@logit", "20RC@logit", *CURVES]
 WISHES = {"agreement 0.99": {"agreement": 0.99}, "budget 2": {"budget": 2}}
 TYPES = {"crops": "float32", "draws": "uint8", "correct": "uint8", "nll": "float32", "rank": "float32"}
@@ -182,12 +182,6 @@ def measure_ratio(kept: Path, weights: Path) -> list[pd.DataFrame]:
     return tables
 
 
-def table_recipes(number: int) -> list[str]:
-    "The recipes of a table of the paper, in its order."
-    figures = paper_figures().query("table == @number and recipe != ''")
-    return list(figures["recipe"].unique())
-
-
 def write_rows(kept: Path, weights: Path) -> None:
     "Turn what is kept into the rows of the repository."
     columns, totals, runs, images = ["network", "recipe", "image", *TYPES], [], [], []
@@ -202,7 +196,7 @@ def write_rows(kept: Path, weights: Path) -> None:
     every = pd.concat(images).drop_duplicates(["data", "image"]).sort_values(["data", "image"])
     save(every.astype({"label": "uint16", "height": "uint16", "width": "uint16"}), "images.parquet", ["data"])
     pd.DataFrame(runs).to_csv(ROWS / "runs.csv", index=False)
-    recipes = list(dict.fromkeys(recipe for number in (1, 2, 7, 8) for recipe in table_recipes(number)))
+    recipes = [str(recipe) for recipe in parse_recipes(TABLES)]
     gains = measured_gains(read_rows(ROWS), recipes)
     gains.to_csv(GAINS, index=False, float_format="%.4f")
     if ratio := measure_ratio(kept, weights):
