@@ -253,30 +253,41 @@ class _OpenVINOEngine(_ConvertedEngine):
     def _load(self, path: Path, dtype: str) -> None:
         import openvino
 
-        model = openvino.Core().read_model(path)
-        crop_size, cores = self.classifier.preprocessing.crop_size, usable_cores()
-        model.reshape([self.batch_size, crop_size, crop_size, 3])
-        hint = {"float32": "f32", "bfloat16": "bf16"}[dtype]
-        settings = {"INFERENCE_PRECISION_HINT": hint, "NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores}
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
-        self.requests = [compiled.create_infer_request() for _ in range(2 * cores)]
+        self.hint = {"float32": "f32", "bfloat16": "bf16"}[dtype]
+        self.model, self.requests, self.cores = openvino.Core().read_model(path), dict[int, list](), usable_cores()
+
+    def _requests(self, side: int) -> list: # two for each core
+        "What computes a batch of crops of a size, compiled when the first such batch comes."
+        import openvino
+
+        if side in self.requests: return self.requests[side]
+        settings = {"INFERENCE_PRECISION_HINT": self.hint, "NUM_STREAMS": self.cores,
+                    "INFERENCE_NUM_THREADS": self.cores}
+        try: self.model.reshape([self.batch_size, side, side, 3])
+        except RuntimeError as error:
+            why = " ".join(str(error).split())[-150:]
+            raise InputError(f"{self.classifier.name} does not take crops of {side}x{side} pixels: {why}") from error
+        compiled = openvino.Core().compile_model(self.model, "CPU", settings)
+        self.requests[side] = [compiled.create_infer_request() for _ in range(2 * self.cores)]
+        return self.requests[side]
 
     def _run(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
         "Outputs of each batch, in order; up to two batches a core are on their way meanwhile."
-        idle = list(self.requests)
-        busy: deque = deque() # requests on their way, with the pixels they read
+        idle = dict[int, list]() # requests by the side of their crops
+        busy: deque = deque() # requests on their way, with the pixels they read and where they go back to
 
         def finished():
-            request, _ = busy.popleft()
+            request, _, owners = busy.popleft()
             request.wait()
-            idle.append(request)
+            owners.append(request)
             return tuple(torch.from_numpy(tensor.data.copy()) for tensor in request.output_tensors)
         with one_thread():
             for batch in batches:
-                request, pixels = idle.pop(), batch.permute(0, 2, 3, 1).numpy()
-                request.start_async([pixels], share_inputs=True)
-                busy.append((request, pixels))
-                if not idle: yield finished()
+                pixels, side = batch.permute(0, 2, 3, 1).numpy(), batch.shape[-1]
+                if side not in idle: idle[side] = list(self._requests(side))
+                (request := idle[side].pop()).start_async([pixels], share_inputs=True)
+                busy.append((request, pixels, idle[side]))
+                if len(busy) == 2 * self.cores: yield finished()
             while busy: yield finished()
 
 # %% ../../nbs/networks/06_engines.ipynb #8d246c78
