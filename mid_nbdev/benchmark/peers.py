@@ -8,6 +8,7 @@ __all__ = ['Task', 'Timed', 'ten_crop', 'ttach_ten_crop', 'row_by_row', 'by_augm
 # %% ../../nbs/benchmark/00_peers.ipynb #37b9dfa3
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +20,9 @@ from torchvision.transforms import functional as transforms
 
 from ..crops.boxes import INTERPOLATIONS
 from ..crops.recipes import Plan, make_plan
-from ..data.files import package_folder
+from ..data.files import image_files, package_folder
 from ..data.images import ImageSource, crop_key, demo_source, open_source
+from ..errors import InputError
 from ..networks.classifier import Classifier
 from ..networks.engines import DTYPES, pick_device, usable_cores
 from ..networks.models import load_classifier
@@ -39,6 +41,8 @@ class Task:
     device: str = "" # as "cuda:0"; a GPU if there is one
     dtype: str = "float32" # precision of the forward pass, one of `DTYPES`
     interpolation: str = "" # one of `INTERPOLATIONS`; the network's own if empty
+    preprocessing: tuple[tuple[str, Any], ...] = () # other fields of `Preprocessing` than the network's own
+    compiled: bool = False # is a peer's network compiled by `torch.compile`?
 
     @property
     def where(self) -> torch.device:
@@ -47,16 +51,29 @@ class Task:
 
     def classifier(self) -> Classifier:
         "The network, on the device."
-        changed: dict[str, Any] = {"interpolation": self.interpolation} if self.interpolation else {}
+        changed = dict(self.preprocessing)
+        if self.interpolation: changed["interpolation"] = self.interpolation
         classifier = load_classifier(self.network, self.checkpoint or None, **changed)
         return classifier.to(self.where).to(memory_format=torch.channels_last)
 
+    @property
+    def labelled(self) -> bool:
+        "Has every image a label? A folder of images alone has none."
+        if not self.data or self.labels or not Path(self.data).is_dir(): return True
+        return any("/" in name or name.startswith("ILSVRC2012_val_") for name in image_files(self.data))
+
     def source(self) -> ImageSource:
-        "The images."
-        found = open_source(self.data, self.labels or None) if self.data else demo_source()
+        "The images; those without labels are all of class 0."
+        if not self.data: found = demo_source()
+        elif self.labelled: found = open_source(self.data, self.labels or None)
+        else:
+            names = image_files(self.data)
+            found = ImageSource(Path(self.data), tuple(names), np.zeros(len(names), np.int64))
+            if not names: raise InputError(f"data {self.data}: holds no images")
         kept = np.linspace(0, len(found) - 1, min(self.images, len(found))).astype(int)
         return found.take(kept.tolist())
 
+# %% ../../nbs/benchmark/00_peers.ipynb #timedcl1
 class Timed(NamedTuple):
     "What a contestant did."
     probabilities: np.ndarray # (images, recipes, classes)
@@ -106,6 +123,18 @@ def _forward(
     with precision(task.dtype), torch.inference_mode(), autocast:
         return model(crops.to(task.where, non_blocking=True).contiguous(memory_format=torch.channels_last)).float()
 
+def _ready(
+    task: Task, # device and precision; is the network compiled?
+    classifier: Classifier, # classifier
+    *batches: int, # crops of the forward passes that will come
+): # the classifier, or what was compiled from it
+    "What a peer calls: compiled, or its algorithms chosen on a GPU, before time is taken."
+    model = torch.compile(classifier, dynamic=False) if task.compiled else classifier
+    side = classifier.preprocessing.crop_size
+    for crops in sorted(set(batches)) if task.compiled or task.where.type == "cuda" else ():
+        _forward(task, model, torch.zeros(crops, 3, side, side))
+    return model
+
 def _resizer(classifier: Classifier) -> Resize:
     "torchvision's resize of the shorter side."
     expected = classifier.preprocessing
@@ -122,10 +151,11 @@ def ten_crop(
     classifier, source = task.classifier(), task.source()
     stack = Lambda(lambda crops: torch.stack([_to_input(crop, classifier) for crop in crops]))
     stacked = Compose([_resizer(classifier), TenCrop(classifier.preprocessing.crop_size), stack])
-    answers = []
+    answers, together = [], min(len(source), max(1, batch // 10))
+    model = _ready(task, classifier, 10 * together, 10 * (len(source) % together or together))
     start = time.perf_counter()
-    for crops in _loader(task, source, lambda picture, number: stacked(picture), max(1, batch // 10), workers):
-        scores = _forward(task, classifier, crops.flatten(0, 1)).softmax(-1)
+    for crops in _loader(task, source, lambda picture, number: stacked(picture), together, workers):
+        scores = _forward(task, model, crops.flatten(0, 1)).softmax(-1)
         answers.append(scores.view(*crops.shape[:2], -1).mean(1))
     return Timed(torch.cat(answers)[:, None].cpu().numpy(), time.perf_counter() - start, 10 * len(source))
 
@@ -141,7 +171,7 @@ def ttach_ten_crop(
 
     classifier, source = task.classifier(), task.source()
     crop_size, resize = classifier.preprocessing.crop_size, _resizer(classifier)
-    scores = torch.nn.Sequential(classifier, torch.nn.Softmax(-1))
+    scores = torch.nn.Sequential(_ready(task, classifier, 1), torch.nn.Softmax(-1))
     model = ttach.ClassificationTTAWrapper(scores, ttach.aliases.ten_crop_transform(crop_size, crop_size))
     prepare = lambda picture, number: _to_input(resize(picture), classifier)
     answers = []
@@ -167,6 +197,7 @@ def _crops_at(
 def _pass(
     task: Task, # device and precision
     classifier: Classifier, # classifier
+    model, # what is called: the classifier, or what was compiled from it
     source: ImageSource, # images
     plan: Plan, # of one recipe
     numbers: slice, # which of the plan's crops
@@ -182,7 +213,7 @@ def _pass(
         return _crops_at(picture, boxes_of, classifier)
     outputs = []
     for crops in _loader(task, source, prepare, max(1, batch // len(plan.crops[numbers])), workers):
-        outputs.append(_forward(task, classifier, crops.flatten(0, 1)).view(*crops.shape[:2], -1).cpu())
+        outputs.append(_forward(task, model, crops.flatten(0, 1)).view(*crops.shape[:2], -1).cpu())
     return torch.cat(outputs)
 
 
@@ -195,12 +226,15 @@ def row_by_row(
 ) -> Timed: # all rows
     "An evaluation for each row, as with timm's `validate.py`, or for each crop of each row, as with fastai's `tta`."
     classifier, source, plan = task.classifier(), task.source(), make_plan(task.recipes)
-    rows, crops = [], 0
+    counts = [1] if by_augmentation else [len(Plan((recipe,)).crops) for recipe in plan.recipes]
+    shared = [(count, min(len(source), max(1, batch // count))) for count in counts] # crops an image, images a batch
+    sizes = [count * some for count, images in shared for some in (images, len(source) % images or images)]
+    model, rows, crops = _ready(task, classifier, *sizes), [], 0
     start = time.perf_counter()
     for recipe in plan.recipes:
         one = Plan((recipe,))
         slices = [slice(n, n + 1) for n in range(len(one.crops))] if by_augmentation else [slice(None)]
-        passes = [_pass(task, classifier, source, one, numbers, workers, batch) for numbers in slices]
+        passes = [_pass(task, classifier, model, source, one, numbers, workers, batch) for numbers in slices]
         logits, weights = torch.cat(passes, 1), torch.from_numpy(one.weights(recipe.level))
         rows.append(weights @ logits.softmax(-1) if recipe.level == "softmax" else (weights @ logits).softmax(-1))
         crops += len(source) * len(one.crops)

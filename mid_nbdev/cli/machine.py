@@ -18,6 +18,7 @@ import typer
 
 from .. import __version__
 from .app import command, print_table, say, show
+from .options import PreprocessingOptions
 from ..errors import InputError
 
 # %% ../../nbs/cli/07_machine.ipynb #ee090061
@@ -189,11 +190,12 @@ def _measure(
     task, # a `Task`
     engine: str, # engine of this library
     rounds: int, # measurements of each
+    quick: bool = False, # as little as tells something?
 ): # table
     "Measure one section of the benchmark."
     import pandas as pd
 
-    from mid_nbdev.benchmark import bench, stages
+    from mid_nbdev.benchmark import bench, formats, stages
 
     if section == "efficiency": return bench.efficiency(task, engine, rounds=rounds)
     if section == "peers":
@@ -203,13 +205,13 @@ def _measure(
     if section == "growth": return bench.growth(task, engine)
     if section == "exactness": return bench.exactness(task)
     if section == "limit": return pd.DataFrame([bench.apart(stages.limit, task, engine)[0]])
-    if section == "policy": return bench.apart(bench.policy_times, task, engine)[0]
+    if section == "formats": return formats.format_table(task, engine, rounds, quick)
     if section == "headers": return pd.DataFrame([stages.header_rates(task)])
     spent = bench.apart(stages.profile, task, engine)[0]
     return pd.DataFrame(spent.items(), columns=["stage", "seconds"])
 
 # %% ../../nbs/cli/07_machine.ipynb #55e5b5b2
-_SECTIONS = ("efficiency", "peers", "growth", "limit", "headers", "policy", "profile", "exactness") # in this order
+_SECTIONS = ("formats", "efficiency", "peers", "growth", "limit", "headers", "profile", "exactness") # in this order
 
 @command
 def bench_command(
@@ -222,15 +224,20 @@ def bench_command(
     engine: str = "auto", # engine of this library; PyTorch is measured beside it
     device: str | None = None, # cpu, cuda or cuda:N (a GPU where there is one)
     dtype: str = "float32", # precision of the forward pass: float32, bfloat16, float16, or tf32 on a GPU
-    rounds: int = 2, # measurements of each, of which the median is taken
+    rounds: int | None = None, # measurements of each, of which the median is taken (2; with --quick 1)
     sections: str = ",".join(_SECTIONS), # which parts of the benchmark
+    preprocessing: PreprocessingOptions, # instead of the library's
+    quick: bool = False, # only what recipes cost and gain in each number format, in about a minute?
     out: Path = Path("mid-bench"), # folder for bench.csv and bench.png
 ) -> None:
     "Measure speed on this machine against the engine by itself and against what people use today, as ratios."
     asked = [name.strip() for name in sections.split(",")]
     if unknown := [name for name in asked if name not in _SECTIONS]:
         raise InputError(f"--sections {unknown[0]!r}: expected {', '.join(_SECTIONS)}")
-    if images < 1 or rounds < 1: raise InputError(f"--images {images}, --rounds {rounds}: expected 1 or more")
+    if quick and sections != ",".join(_SECTIONS):
+        raise InputError("--quick measures the section formats alone: leave out --sections or --quick")
+    times = (1 if quick else 2) if rounds is None else rounds
+    if images < 1 or times < 1: raise InputError(f"--images {images}, --rounds {times}: expected 1 or more")
     import pandas as pd
 
     from mid_nbdev.analysis.plots import use_style
@@ -242,15 +249,17 @@ def bench_command(
     refuse_other_table(out / "bench.csv", ["section", "case", "figure", "value"])
     refuse_replacing(out / "bench.png", (out / "bench.csv").exists())
     recipes, weights = "5FC+5MFC,20RC@feature", str(checkpoint or "")
-    task = Task(model, recipes, str(data or ""), str(labels or ""), images, weights, device or "", dtype)
+    changed = tuple(preprocessing.given().items())
+    task = Task(model, recipes, str(data or ""), str(labels or ""), images, weights, device or "", dtype, "", changed)
     if engine != "auto" or dtype not in DTYPES: check_engine(engine, dtype, task.where)
     say(f"{task.classifier().name} in {dtype} on {len(task.source())} images; {processor(task.where)}")
     out.mkdir(parents=True, exist_ok=True)
     tables = {}
-    for section in asked:
+    if not task.labelled: say(f"{data} holds images without labels: gains are not measured")
+    for section in asked[:1] if quick else asked:
         say(f"\n{section} …")
-        tables[section] = _measure(section, task, engine, rounds)
-        print_table(tables[section].round(4).astype(str))
+        tables[section] = _measure(section, task, engine, times, quick)
+        print_table(tables[section].round(4).map(lambda value: "" if pd.isna(value) else str(value)))
         pd.concat([long_table(name, table) for name, table in tables.items()]).to_csv(out / "bench.csv", index=False)
     use_style()
     plot_benchmark(pd.read_csv(out / "bench.csv"), f"{processor(task.where)}, {dtype}").savefig(out / "bench.png")
