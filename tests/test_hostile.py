@@ -177,7 +177,9 @@ def test_checkpoints_execute_nothing_and_are_named(tmp_path):
 RECIPE_LETTERS = st.text(alphabet="0123456789CFRMcfrm+@#, \n²٣ßfeatursoxlgi", max_size=30)
 
 
-ALMOST = st.from_regex(r"[0-9]{0,5}(CC|FC|MFC|RC|MRC)(#[0-9]{0,7})?(\+[0-9]{0,6}M?[RF]C)?(@[a-z]*)?", fullmatch=True)
+ALMOST = st.from_regex(
+    r"[0-9]{0,5}(CC|M?FULL|M?FC|M?RC)(#[0-9]{0,7})?(\+[0-9]{0,6}M?[RF]C)?(@[a-z]*)?", fullmatch=True
+)
 
 
 @fuzzed

@@ -51,8 +51,8 @@ class _Look(NamedTuple):
     recipe: AnyRecipe # the recipe that was asked for
     plan: Plan # the recipe as it grows, at every level
     resized: torch.Tensor # resized image, uint8 (height, width, 3)
-    boxes: np.ndarray # boxes (crops, 3)
-    crops: torch.Tensor # uint8 (crops, 3, crop_size, crop_size)
+    boxes: np.ndarray # boxes (crops, 4)
+    crops: list[torch.Tensor] # uint8 (3, size, size) each
     opinions: torch.Tensor # every crop's probabilities (crops, classes)
     averages: dict[str, torch.Tensor] # by level: averaged probabilities (sizes of the growing recipe, classes)
     stopped: int | None # after how many crops a policy stops; None for a recipe
@@ -138,7 +138,7 @@ def _plot_look(
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[height, 2.8])[:, 0]
     photo, grid = upper.subfigures(1, 2, squeeze=False, width_ratios=[4, 6])[0]
     axis = photo.subplots()
-    draw_boxes(axis, seen.resized, seen.plan, seen.boxes, crop_size)
+    draw_boxes(axis, seen.resized, seen.plan, seen.boxes)
     axis.set_title(_title(seen, class_names, answer, label), fontweight="bold", fontsize=9, parse_math=False)
     draw_crops(grid, seen.plan, seen.crops[:count], seen.opinions, answer, class_names, other="")
     if count < len(seen.crops): grid.suptitle(f"{count} of {len(seen.crops)} crops", fontsize=8)

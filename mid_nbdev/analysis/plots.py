@@ -30,7 +30,7 @@ from ..networks.classifier import Classifier
 # %% ../../nbs/analysis/02_plots.ipynb #a5c23511
 COLORS = {
     "CC": "#D55E00", "FC": "#0072B2", "MFC": "#56B4E9", "RC": "#009E73", "MRC": "#CC79A7", "QRC": "#E69F00",
-    "MQRC": "#000000",
+    "MQRC": "#000000", "FULL": "#555555", "MFULL": "#999999",
 } # a kind of crop's color, from Okabe and Ito's palette, which color-blind readers can distinguish
 LEVEL_MARKERS = {"softmax": "o", "logit": "s", "feature": "D"} # matplotlib's marker of an averaging level
 LEVEL_COLORS = {"softmax": COLORS["RC"], "logit": COLORS["MRC"], "feature": COLORS["FC"]} # an averaging level's color
@@ -54,16 +54,15 @@ def draw_boxes(
     axis: Axes, # where
     image: torch.Tensor, # resized image, uint8 (height, width, 3)
     plan: Plan, # its crops
-    boxes: np.ndarray, # their boxes (crops, 3)
-    crop_size: int, # side of a crop, pixels
+    boxes: np.ndarray, # their boxes (crops, 4)
 ) -> None:
     "Draw a resized image and the boxes of its crops; the center crop in vermilion and on top."
     axis.imshow(image.cpu())
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
-    for crop, (top, left, mirrored) in zip(plan.crops, boxes.tolist()):
+    for crop, (top, left, size, mirrored) in zip(plan.crops, boxes.tolist()):
         center = crop == ("FC", 4)
-        axis.add_patch(Rectangle((left - 0.5, top - 0.5), crop_size, crop_size, fill=False, edgecolor=_color(*crop),
+        axis.add_patch(Rectangle((left - 0.5, top - 0.5), size, size, fill=False, edgecolor=_color(*crop),
                                  linewidth=2.5 if center else 1.2, linestyle="--" if mirrored else "-",
                                  zorder=3 if center else 2))
 
@@ -84,7 +83,7 @@ def _opinion(probabilities: torch.Tensor, class_names: Sequence[str]) -> tuple[i
 def draw_crops(
     figure, # figure or subfigure
     plan: Plan, # whose crops they are
-    crops: torch.Tensor, # uint8 (crops, 3, crop_size, crop_size); the first are drawn if they are fewer than the plan's
+    crops: Sequence[torch.Tensor], # uint8 (3, size, size) each; the first are drawn if they are fewer than the plan's
     opinions: torch.Tensor, # every crop's probabilities (crops, classes)
     label: int, # class that is ticked
     class_names: Sequence[str], # by class number; empty if they are not known
@@ -122,7 +121,7 @@ def plot_opinions(
     figure = plt.figure(figsize=(2.9 + 1.2 * columns, max(2.9, 1.4 * lines + 0.2)), layout="constrained")
     photo, grid = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.7, 1.2 * columns])[0]
     axis, truth, below = photo.subplots(), short_name(class_names, label, None), []
-    draw_boxes(axis, resized, plan, boxes, classifier.preprocessing.crop_size)
+    draw_boxes(axis, resized, plan, boxes)
     for recipe, probabilities in zip(plan.recipes, averaged):
         found, text = _opinion(probabilities, class_names)
         below.append(f"{recipe}: {text}{' ✓' if found == label else f', {truth} {float(probabilities[label]):.0%}'}")
@@ -158,7 +157,7 @@ def plot_boxes(
         resized = resize(as_pil(image), expected.resize_to, expected.interpolation)
         height, width = resized.shape[:2]
         boxes = plan.boxes(height, width, expected.crop_size, key, seed)
-        draw_boxes(axis, resized, plan, boxes, expected.crop_size)
+        draw_boxes(axis, resized, plan, boxes)
     return figure
 
 # %% ../../nbs/analysis/02_plots.ipynb #20ec9225

@@ -81,7 +81,7 @@ class _Undecided:
     "An image on its way to a decision."
     number: int # which
     image: torch.Tensor # resized
-    boxes: np.ndarray # (n, 3), in the order of drawing
+    boxes: np.ndarray # (n, 4), in the order of drawing
     total: torch.Tensor # sum of the scores so far, (classes,)
     crops: int = 0 # how many they are
     first: torch.Tensor | None = None # scores of the first crop
@@ -123,7 +123,7 @@ def average_until_sure(
             group = [waiting.popleft() for _ in range(min(engine.batch_size, len(waiting)))]
             on_their_way.append(group)
             next_boxes = [one.boxes[one.crops:one.crops + 1] for one in group]
-            crops = cut_many([one.image for one in group], next_boxes, classifier.preprocessing.crop_size)
+            crops = cut_many([one.image for one in group], next_boxes)
             filling = crops.new_zeros(engine.batch_size - len(crops), *crops.shape[2:], 3).permute(0, 3, 1, 2)
             yield torch.cat([crops, filling]) if len(filling) else crops
     started = True

@@ -37,10 +37,10 @@ def _all_boxes(
     height: int, # height of the resized image, pixels
     width: int, # width of the resized image, pixels
     crop_size: int, # side of the crop, pixels
-) -> np.ndarray: # boxes (places, 3), row by row
+) -> np.ndarray: # boxes (places, 4), row by row
     "Every place that a crop can take, once."
     tops, lefts = np.mgrid[:offset_count(height, crop_size), :offset_count(width, crop_size)]
-    return make_boxes(tops.ravel(), lefts.ravel())
+    return make_boxes(tops.ravel(), lefts.ravel(), crop_size)
 
 def _shape_boxes(
     height: int, # height of the resized image, pixels
@@ -50,7 +50,7 @@ def _shape_boxes(
     slope: float = 8.0, # as of `crops_by_shape`
     most: int = 20, # at most so many crops
     seed: int = 0, # seed of the random crops
-) -> np.ndarray: # boxes (`crops_by_shape`, 3)
+) -> np.ndarray: # boxes (`crops_by_shape`, 4)
     "All places where they are few enough; else the center crop and random crops."
     count = crops_by_shape(height, width, crop_size, slope, most)
     places = offset_count(height, crop_size) * offset_count(width, crop_size)

@@ -18,7 +18,7 @@ from PIL import Image
 from torchvision.transforms import functional as transforms
 
 from .wrapper import Wrapper, average_images, named_pictures, refuse_nan
-from ..crops.boxes import INTERPOLATIONS, random_words
+from ..crops.boxes import INTERPOLATIONS, make_boxes, random_words
 from ..crops.recipes import make_plan
 from ..errors import InputError
 from ..networks.classifier import Classifier
@@ -145,7 +145,7 @@ class TrainCropsMID(Wrapper):
         "An image's crops, each as an image with one box."
         crop_size, how = self.classifier.preprocessing.crop_size, self.classifier.preprocessing.interpolation
         parts = _train_crops(picture, self.count, crop_size, key, self.seed, how, self.distribution)
-        for part in parts: yield part.to(self.device), np.zeros((1, 3), dtype=np.int64)
+        for part in parts: yield part.to(self.device), make_boxes(0, 0, crop_size)
 
     @torch.no_grad()
     def forward(

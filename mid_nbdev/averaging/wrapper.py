@@ -34,26 +34,29 @@ from ..networks.views import unchanged
 CUT_TOGETHER = 64 # crops cut in one gather, at least
 
 def fixed_batches(
-    images: Iterable[tuple[torch.Tensor, np.ndarray]], # resized, uint8 (height, width, 3), each with its boxes (n, 3)
-    crop_size: int, # side of a crop, pixels
+    images: Iterable[tuple[torch.Tensor, np.ndarray]], # resized, uint8 (height, width, 3), each with its boxes (n, 4)
     batch_size: int, # crops a batch
-) -> Iterator[tuple[torch.Tensor, int]]: # (batch of exactly `batch_size` crops, how many of them count)
-    "Cut the crops of a stream of images into batches of one fixed size."
-    size = batch_size * max(1, CUT_TOGETHER // batch_size)
-    waiting: list[tuple[torch.Tensor, np.ndarray]] = []
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]: # (batch of exactly `batch_size` crops, numbers of those that count)
+    "Cut the crops of a stream of images, numbered as they come, into batches of one size each and one fixed number."
+    most, seen = batch_size * max(1, CUT_TOGETHER // batch_size), 0
+    waiting: dict[int, list[tuple[torch.Tensor, np.ndarray, np.ndarray]]] = {} # by size: image, boxes, their numbers
 
-    def batches():
-        for batch in cut_many(*zip(*waiting), crop_size).split(batch_size):
-            filling = batch.new_zeros(batch_size - len(batch), crop_size, crop_size, 3).permute(0, 3, 1, 2)
-            yield torch.cat([batch, filling]) if len(filling) else batch, len(batch)
-        waiting.clear()
+    def batches(size):
+        pictures, boxes, numbers = zip(*waiting.pop(size))
+        counted = torch.from_numpy(np.concatenate(numbers)).split(batch_size)
+        for batch, own in zip(cut_many(pictures, boxes).split(batch_size), counted):
+            filling = batch.new_zeros(batch_size - len(batch), size, size, 3).permute(0, 3, 1, 2)
+            yield torch.cat([batch, filling]) if len(filling) else batch, own
     for image, boxes in images:
-        while len(boxes):
-            room = size - sum(len(own) for _, own in waiting)
-            waiting.append((image, boxes[:room]))
-            boxes = boxes[room:]
-            if len(waiting[-1][1]) == room: yield from batches()
-    if waiting: yield from batches()
+        for size in dict.fromkeys(boxes[:, 2].tolist()):
+            left = np.flatnonzero(boxes[:, 2] == size)
+            while len(left):
+                pieces = waiting.setdefault(size, [])
+                some, left = np.split(left, [most - sum(len(own) for _, own, _ in pieces)])
+                pieces.append((image, boxes[some], seen + some))
+                if sum(len(own) for _, own, _ in pieces) == most: yield from batches(size)
+        seen += len(boxes)
+    for size in list(waiting): yield from batches(size)
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #f3bba141
 def forward_crops(
@@ -62,20 +65,22 @@ def forward_crops(
     images: Iterable[tuple[torch.Tensor, np.ndarray]], # resized images on the engine's device, each with its boxes
     with_features: bool, # keep the feature vectors?
 ) -> tuple[torch.Tensor | None, torch.Tensor]: # features (n, feature_size) if kept; logits (n, classes), float32
-    "Features and logits of all crops of a stream of images."
-    counts: list[int] = []
+    "Features and logits of all crops of a stream of images, in the order of the boxes."
+    numbers: list[torch.Tensor] = []
 
     def batches():
-        for batch, count in fixed_batches(images, classifier.preprocessing.crop_size, engine.batch_size):
-            counts.append(count)
+        for batch, own in fixed_batches(images, engine.batch_size):
+            classifier.require_size(batch.shape[-1])
+            numbers.append(own)
             yield batch
-    none = torch.empty(0, classifier.num_classes, device=classifier.device)
-    features, logits = [none.new_empty(0, classifier.feature_size or 0)], [none]
-    for outputs in engine.outputs(batches()):
-        if with_features: features.append(outputs[0])
-        logits.append(outputs[-1])
-    join = lambda pieces: torch.cat(pieces[1:] or pieces)[:sum(counts)]
-    return join(features) if with_features else None, join(logits)
+    kept = [outputs if with_features else outputs[-1:] for outputs in engine.outputs(batches())]
+    if not kept:
+        none = torch.empty(0, classifier.num_classes, device=classifier.device)
+        return none.new_empty(0, classifier.feature_size or 0) if with_features else None, none
+    columns = [torch.cat([rows[:len(own)] for rows, own in zip(column, numbers)]) for column in zip(*kept)]
+    order = torch.cat(numbers).argsort().to(columns[-1].device)
+    ordered = [column[order] for column in columns]
+    return ordered[0] if with_features else None, ordered[-1]
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #aff68489
 def score_crops(
@@ -170,7 +175,7 @@ def _with_boxes(
     plan: Plan, # whose crops are to be drawn
     classifier: Classifier, # whose preprocessing is used, and on whose device they go
     seed: int = 0, # seed of the random crops
-) -> list[tuple[torch.Tensor, np.ndarray]]: # (resized image, uint8 (height, width, 3); boxes (crops, 3))
+) -> list[tuple[torch.Tensor, np.ndarray]]: # (resized image, uint8 (height, width, 3); boxes (crops, 4))
     "Images resized, each with the boxes of its crops."
     classifier.follow()
     expected, device = classifier.preprocessing, classifier.device
@@ -391,7 +396,7 @@ def crop_outputs(
     plan: Plan, # recipes
     key: str | None = None, # the image's name; its pixels if not given
     seed: int = 0, # seed of the random crops
-) -> tuple[torch.Tensor, np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]: # see below
+) -> tuple[torch.Tensor, np.ndarray, list[torch.Tensor], torch.Tensor, torch.Tensor]: # see below
     "The resized image, its boxes, its crops, their probabilities (crops, classes) and the averages (recipes, classes)."
     picture, expected = as_pil(image), classifier.preprocessing
     resized = resize(picture, expected.resize_to, expected.interpolation)
@@ -403,4 +408,5 @@ def crop_outputs(
         engine, with_features = TorchEngine(classifier), bool(plan.rows("feature"))
         features, logits = forward_crops(engine, classifier, [(on_device, boxes)], with_features)
         averaged = average(plan, features, logits, classifier.head)[0]
-    return resized, boxes, cut(resized, boxes, expected.crop_size), logits.softmax(-1).cpu(), averaged.cpu()
+    crops = [cut(resized, box[None])[0] for box in boxes] # larger views have another size
+    return resized, boxes, crops, logits.softmax(-1).cpu(), averaged.cpu()

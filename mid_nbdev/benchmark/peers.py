@@ -185,12 +185,12 @@ def _crops_at(
     picture: Image.Image, # decoded
     boxes_of, # function from height and width to boxes
     classifier: Classifier, # whose preprocessing
-) -> torch.Tensor: # normalised crops (n, 3, crop_size, crop_size)
+) -> torch.Tensor: # normalised crops (n, 3, size, size)
     "Crops by torchvision's functions, one after the other."
-    resized, crop_size = _resizer(classifier)(picture), classifier.preprocessing.crop_size
+    resized = _resizer(classifier)(picture)
     crops = []
-    for top, left, mirrored in boxes_of(resized.height, resized.width).tolist():
-        part = transforms.crop(resized, top, left, crop_size, crop_size)
+    for top, left, size, mirrored in boxes_of(resized.height, resized.width).tolist():
+        part = transforms.crop(resized, top, left, size, size)
         crops.append(_to_input(transforms.hflip(part) if mirrored else part, classifier))
     return torch.stack(crops)
 

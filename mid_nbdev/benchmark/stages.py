@@ -115,8 +115,8 @@ def profile(
         images = timed("resize", lambda: [resize(picture, expected.resize_to, resizer) for picture in pictures])
         images = timed("copy", lambda: [image.to(task.where) for image in images])
         boxes = timed("draw", lambda: drawn_boxes(plan, images, source, expected.crop_size))
-        batches = lambda: fixed_batches(zip(images, boxes), expected.crop_size, ready.batch_size)
-        counts, batch = timed("cut", lambda: [count for _, count in batches()]), next(batches())[0]
+        batches = lambda: fixed_batches(zip(images, boxes), ready.batch_size)
+        counts, batch = timed("cut", lambda: [len(own) for _, own in batches()]), next(batches())[0]
         whole = timed("forward", lambda: [torch.cat(kind) for kind in zip(*ready.outputs([batch] * len(counts)))])
         outputs = [kind[:len(images) * len(plan.crops)] for kind in whole]
         features = outputs[0] if len(outputs) == 2 else None

@@ -111,6 +111,13 @@ def _tell_plan(
     tell_preprocessing(classifier)
     forwards = _counted(images * crops, "forward")
     say(f"{_counted(images, 'image')}, {what}, {most}{_counted(crops, 'crop')} an image: {most}{forwards}")
+    expected = classifier.preprocessing
+    sizes = plan.sizes(expected.resize_to, expected.crop_size)
+    larger, cost = int((sizes > expected.crop_size).sum()), (sizes.max() / expected.crop_size) ** 2
+    if larger: say(f"{larger} of the {crops} {'are' if larger > 1 else 'is'} of {sizes.max()} pixels (FULL, MFULL), "
+                   f"in cost {cost:.2f} crops each")
+    elif any(kind.endswith("FULL") for kind, _ in plan.crops):
+        say(f"FULL is the center crop here: images are resized to {expected.resize_to}, no more than a crop")
 
 # %% ../../nbs/cli/02_evaluate.ipynb #evafold1
 def _run_folder(

@@ -18,11 +18,12 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from .boxes import RANDOM_KINDS, fixed_boxes, mirror, random_boxes
+from .boxes import RANDOM_KINDS, fixed_boxes, full_box, mirror, random_boxes
 from ..errors import InputError
 
 # %% ../../nbs/crops/02_recipes.ipynb #44e5561c
-_KINDS = ("CC", "FC", "MFC", *RANDOM_KINDS) # center, fixed, mirrored fixed, random, … and mirrored quasi-random crops
+_SINGLE = ("CC", "FULL", "MFULL") # kinds of which there is one: center crop, larger view, mirrored larger view
+_KINDS = (*_SINGLE, "FC", "MFC", *RANDOM_KINDS) # then fixed, mirrored fixed, random, … mirrored quasi-random crops
 LEVELS = ("feature", "logit", "softmax") # where crops are averaged: feature vectors, logits, or scores
 _MAX_CROPS = 10_000 # the most crops of one kind in a recipe
 
@@ -33,7 +34,7 @@ def _part_text(
 ) -> str: # as "20RC#60"
     "One part of a recipe's text."
     draw = f"#{first}" if first else ""
-    return kind if kind == "CC" else f"{count}{kind}{draw}"
+    return kind if kind in _SINGLE else f"{count}{kind}{draw}"
 
 @dataclass(frozen=True)
 class Recipe:
@@ -67,9 +68,11 @@ def _parse_part(
     found = re.fullmatch(r"([0-9]*)([A-Z]+)(?:#([0-9]{1,6}))?", part, re.ASCII)
     if not found or found[2] not in _KINDS:
         raise InputError(f"recipe {text!r}: {part!r} is no part of a recipe; "
-                         "expected CC, 5FC, 5MFC, 20RC, 20MRC, 10QRC or 10MQRC")
-    kind, count = found[2], int(found[1][:6] or (1 if found[2] == "CC" else 0))
-    if kind == "CC" and count != 1: raise InputError(f"recipe {text!r}: there is one center crop, not {found[1]}")
+                         "expected CC, FULL, MFULL, 5FC, 5MFC, 20RC, 20MRC, 10QRC or 10MQRC")
+    kind, count = found[2], int(found[1][:6] or (1 if found[2] in _SINGLE else 0))
+    if kind in _SINGLE and count != 1:
+        name = "center crop" if kind == "CC" else f"view {kind}"
+        raise InputError(f"recipe {text!r}: there is one {name}, not {found[1]}")
     if kind in ("FC", "MFC") and count != 5:
         name = "fixed crops" if kind == "FC" else "mirrored fixed crops"
         raise InputError(f"recipe {text!r}: {name} come in 5, not {found[1] or 'without a number'}; write 5{kind}")
@@ -190,16 +193,16 @@ def _draw(
     crop_size: int, # side of the crop, pixels
     key: str, # what names the image
     seed: int, # seed of the evaluation
-) -> np.ndarray: # boxes (crops, 3)
+) -> np.ndarray: # boxes (crops, 4)
     "The boxes of numbered crops."
-    fixed = fixed_boxes(height, width, crop_size)
-    pool = {"FC": fixed, "MFC": mirror(fixed)}
+    fixed, full = fixed_boxes(height, width, crop_size), full_box(height, width, crop_size)
+    pool = {"FC": fixed, "MFC": mirror(fixed), "FULL": full, "MFULL": mirror(full)}
     last = {kind: number for kind, number in crops if kind in RANDOM_KINDS}
     for kind, number in last.items(): pool[kind] = random_boxes(height, width, crop_size, number + 1, key, seed, kind)
     return np.stack([pool[kind][number] for kind, number in crops])
 
 def _each_place_once(
-    boxes: np.ndarray, # boxes (n, 3)
+    boxes: np.ndarray, # boxes (n, 4)
 ) -> np.ndarray: # boxes, at most n
     "The boxes in their order, without repetitions: in a small image several crops are the same."
     return boxes[np.sort(np.unique(boxes, axis=0, return_index=True)[1])]
@@ -253,6 +256,14 @@ class Plan:
             for crop in self.recipes[row].numbered: matrix[line, column[crop]] += 1 / self.recipes[row].crops
         return matrix
 
+    def sizes(
+        self,
+        resize_to: int, # length of a resized image's shorter side, pixels
+        crop_size: int, # side of the crop, pixels
+    ) -> np.ndarray: # sides, pixels (crops,)
+        "The side of every crop of the plan: the crop size, or that of a larger view."
+        return _draw(self.crops, resize_to, resize_to, crop_size, "", 0)[:, 2]
+
     def boxes(
         self,
         height: int, # height of the resized image, pixels
@@ -260,7 +271,7 @@ class Plan:
         crop_size: int, # side of the crop, pixels
         key: str, # what names the image
         seed: int = 0, # seed of the evaluation
-    ) -> np.ndarray: # boxes (crops, 3)
+    ) -> np.ndarray: # boxes (crops, 4)
         "The boxes of all crops of the plan for one image; for a policy in the order of drawing, no place twice."
         boxes = _draw(self.crops, height, width, crop_size, key, seed)
         return _each_place_once(boxes) if self.policy else boxes

@@ -143,29 +143,29 @@ def _box_constants(
     for kind, number in plan.crops:
         where: dict[str, Any]
         if kind in RANDOM_KINDS: where = {"word": tuple(words[kind][number].tolist())}
-        else: where = {"center": 1} if number == 4 else {"edge": _CORNERS[number]}
+        else: where = {"edge": _CORNERS[number]} if kind.endswith("FC") and number < 4 else {"center": 1}
         found.append({**nothing, **where, "mirrored": int(kind.startswith("M"))})
     return {name: torch.tensor([crop[name] for crop in found]) for name in nothing}
 
 def _place_boxes(
-    constants: dict[str, torch.Tensor], # from `_box_constants`
+    constants: dict[str, torch.Tensor], # from `_box_constants`, of crops of one size
     height: int, # height of the resized image, pixels
     width: int, # width of the resized image, pixels
-    crop_size: int, # side of the crop, pixels
-) -> torch.Tensor: # boxes, int64 (crops, 3): top, left, mirrored
+    size: int, # side of the crops, pixels
+) -> torch.Tensor: # boxes, int64 (crops, 4): top, left, size, mirrored
     "The boxes that `Plan.boxes` gives, in operations that can be exported."
     offsets: list[Any] = []
     for axis, length in enumerate((height, width)):
-        last = torch.sym_max(length - crop_size, 0)
+        last = torch.sym_max(length - size, 0)
         middle = last // 2 + (last % 2) * (last // 2 % 2)
         fixed = constants["edge"][:, axis] * last + constants["center"] * middle
         offsets.append(fixed + constants["word"][:, axis] * (last + 1) // 2**32)
-    return torch.stack([*offsets, constants["mirrored"]], dim=1)
+    return torch.stack([*offsets, torch.full_like(constants["center"], size), constants["mirrored"]], dim=1)
 
 # %% ../../nbs/deployment/00_export.ipynb #4815cc09
 def _cut_exactly(
     image: torch.Tensor, # uint8 (height, width, 3), resized
-    boxes: torch.Tensor, # int64 (n, 3): top, left, mirrored
+    boxes: torch.Tensor, # int64 (n, 4): top, left, size, mirrored
     crop_size: int, # side of the crop, pixels
 ) -> torch.Tensor: # uint8 (n, 3, crop, crop)
     "What `mid_nbdev.crops.boxes.cut` gives, in operations that can be exported; what lies outside the image is zero."
@@ -176,7 +176,7 @@ def _cut_exactly(
 
 def _crop_places(boxes: torch.Tensor, height: int, width: int, crop_size: int) -> tuple[torch.Tensor, torch.Tensor]:
     "Rows and columns of the resized image that each crop takes, (n, crop); those outside it are padding."
-    top, left, mirrored = boxes[:, :1], boxes[:, 1:2], boxes[:, 2:]
+    top, left, mirrored = boxes[:, :1], boxes[:, 1:2], boxes[:, 3:]
     step = torch.arange(crop_size)
     rows = top + step - torch.sym_max(crop_size - height, 0) // 2
     columns = left + torch.where(mirrored == 1, crop_size - 1 - step, step) - torch.sym_max(crop_size - width, 0) // 2
@@ -215,7 +215,7 @@ def _needed(
 
 def _cut_resized(
     image: torch.Tensor, # uint8 (height, width, 3), as it was decoded
-    boxes: torch.Tensor, # int64 (n, 3) in the resized image: top, left, mirrored
+    boxes: torch.Tensor, # int64 (n, 4) in the resized image: top, left, size, mirrored
     crop_size: int, # side of the crop, pixels
     how: tuple[int, str, bool], # resize_to, interpolation and swaps, as for `_resample`
 ) -> torch.Tensor: # uint8 (n, 3, crop, crop)
@@ -247,30 +247,51 @@ class ExportedGraph(nn.Module):
                              f"use {how.removesuffix('-torch')}, or export with --resized")
         self.classifier = copy.deepcopy(wrapper.classifier).cpu().float()
         self.level, self.swaps, self.resized = wrapper.recipe.level, not resized and _pillow_swaps(), resized
-        self.constants = None if given_boxes else _box_constants(plan, key, wrapper.seed)
-        self.weights = torch.from_numpy(plan.weights(self.level))
+        expected = self.classifier.preprocessing
+        sizes, weights = plan.sizes(expected.resize_to, expected.crop_size), plan.weights(self.level)
+        if given_boxes and (sizes != expected.crop_size).any():
+            raise InputError(f"recipe {wrapper.recipe}: a graph that takes boxes cuts crops alone; "
+                             "leave out FULL and MFULL")
+        for size in np.unique(sizes).tolist(): self.classifier.require_size(size)
+        constants = _box_constants(plan, key, wrapper.seed)
+        groups = {size: np.flatnonzero(sizes == size) for size in np.unique(sizes).tolist()}
+        of_size = {size: {name: values[own] for name, values in constants.items()} for size, own in groups.items()}
+        self.constants = None if given_boxes else of_size
+        self.weights = torch.from_numpy(weights[:, np.concatenate(list(groups.values()))])
 
     def _mean(self, outputs: torch.Tensor) -> torch.Tensor:
         return outputs.mean(0, keepdim=True) if self.constants is None else self.weights @ outputs
 
+    def _outputs(
+        self,
+        image: torch.Tensor, # uint8 (height, width, 3)
+        boxes: torch.Tensor, # int64 (n, 4)
+        size: int, # their side, pixels
+    ) -> torch.Tensor: # features or logits (n, …)
+        "What is averaged, of crops of one size."
+        expected = self.classifier.preprocessing
+        how = (expected.resize_to, expected.interpolation, self.swaps)
+        cut = _cut_exactly if self.resized else partial(_cut_resized, how=how)
+        crops = expected.normalise(cut(image, boxes, size))
+        return self.classifier.features(crops) if self.level == "feature" else self.classifier(crops)
+
     def forward(
         self,
         image: torch.Tensor, # uint8 (height, width, 3)
-        boxes: torch.Tensor | None = None, # int64 (n, 3) in the resized image, with `given_boxes`
+        boxes: torch.Tensor | None = None, # int64 (n, 4) in the resized image, of the crop's size, with `given_boxes`
     ) -> torch.Tensor: # probabilities (classes,), float32
         "Probabilities averaged over the image's crops."
         expected = self.classifier.preprocessing
         height, width = image.shape[:2]
         if not self.resized: height, width = _new_size(height, width, expected.resize_to)
-        if self.constants is not None: boxes = _place_boxes(self.constants, height, width, expected.crop_size)
-        if boxes is None: raise InputError("this graph takes its boxes as an input")
-        how = (expected.resize_to, expected.interpolation, self.swaps)
-        cut = _cut_exactly if self.resized else partial(_cut_resized, how=how)
-        crops = expected.normalise(cut(image, boxes, expected.crop_size))
-        if self.level == "feature":
-            return self.classifier.head(self._mean(self.classifier.features(crops))).softmax(-1)[0]
-        logits = self.classifier(crops)
-        return self._mean(logits).softmax(-1)[0] if self.level == "logit" else self._mean(logits.softmax(-1))[0]
+        if self.constants is not None:
+            placed = {size: _place_boxes(own, height, width, size) for size, own in self.constants.items()}
+        elif boxes is None: raise InputError("this graph takes its boxes as an input")
+        else: placed = {expected.crop_size: boxes}
+        outputs = torch.cat([self._outputs(image, own, size) for size, own in placed.items()])
+        mean = self._mean(outputs.softmax(-1) if self.level == "softmax" else outputs)
+        if self.level == "softmax": return mean[0]
+        return (self.classifier.head(mean) if self.level == "feature" else mean).softmax(-1)[0]
 
 # %% ../../nbs/deployment/00_export.ipynb #ea1a5f2d
 _OPSET = 18 # ONNX operator set that graphs are written in
@@ -289,7 +310,7 @@ def _trace(
     "The graph through `torch.export`. Raises `InputError` for a network that cannot be traced."
     expected = graph.classifier.preprocessing
     image = torch.zeros(expected.resize_to + 70, expected.resize_to + 30, 3, dtype=torch.uint8)
-    boxes = () if graph.constants is not None else (torch.zeros(3, 3, dtype=torch.int64),)
+    boxes = () if graph.constants is not None else (torch.zeros(3, 4, dtype=torch.int64),)
     shapes = tuple({axis: torch.export.Dim(name) for axis, name in axes.items()} for axes in _AXES)[:1 + len(boxes)]
     try:
         with torch.no_grad():

@@ -217,6 +217,8 @@ def refuse_misfits(
     "Raise `InputError` for recipes, labels or options that do not fit."
     if keep_crops: plan.require_fixed("their logits are not kept")
     if plan.rows("feature"): classifier.require_features()
+    for size in plan.sizes(classifier.preprocessing.resize_to, classifier.preprocessing.crop_size).tolist():
+        classifier.require_size(size)
     if len(source) and not 0 <= source.labels.min() <= source.labels.max() < classifier.num_classes:
         raise InputError(f"labels from {source.labels.min()} to {source.labels.max()}: "
                          f"{classifier.name} has classes 0 to {classifier.num_classes - 1}")

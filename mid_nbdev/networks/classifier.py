@@ -208,6 +208,7 @@ class Classifier(Follower):
         super().__init__(inner := unwrapped(network))
         self.preprocessing, self.name, self.stated_by = preprocessing, name or type(inner).__name__, stated_by
         self._given_head, self._finish = head, tuple[Callable[["Classifier"], None], ...]()
+        self._sizes = {preprocessing.crop_size} # sides that the network is known to take
         self._take(inner)
         self._remember()
 
@@ -232,6 +233,18 @@ class Classifier(Follower):
         "Raise `InputError` if the network cannot be split into features and head."
         if self.split_error:
             raise InputError(f"{self.name} has no feature level: {self.split_error}; use @logit or @softmax")
+
+    def require_size(self, size: int) -> None:
+        "Raise `InputError` if the network does not take views of this many pixels; it is tried once for each size."
+        if size in self._sizes: return
+        try:
+            with torch.no_grad(): logits = self(torch.zeros(1, 3, size, size, device=self.device))
+        except Exception as error: reason = " ".join(str(error).split())[:120] or type(error).__name__
+        else: reason = "" if logits.shape == (1, self.num_classes) else f"it gives {tuple(logits.shape)} numbers"
+        if reason:
+            raise InputError(f"{self.name} takes crops of {self.preprocessing.crop_size} pixels alone, no views of "
+                             f"{size} (FULL, MFULL): {reason}; use crops, as 5FC")
+        self._sizes.add(size)
 
     def features(self, crops: torch.Tensor) -> torch.Tensor:
         """Deep features f_e (equation 1 of the paper), after pooling.

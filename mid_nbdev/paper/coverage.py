@@ -26,21 +26,19 @@ def _scale_objects(
 # %% ../../nbs/paper/06_coverage.ipynb #cov08shr
 def _cut_objects(
     objects: np.ndarray, # (n, 4): top, left, bottom, right edges
-    boxes: np.ndarray, # (n, crops, 3): top, left, mirrored
-    crop_size: int, # side of the crops, pixels
+    boxes: np.ndarray, # (n, crops, 4): top, left, size, mirrored
 ) -> tuple[np.ndarray, np.ndarray]: # (n, crops, 2) each: top left and bottom right corners, pixels
     "The part of each object that lies in each crop; both corners are one point where there is none."
     first = np.maximum(boxes[..., :2], objects[:, None, :2])
-    last = np.minimum(boxes[..., :2] + crop_size, objects[:, None, 2:])
+    last = np.minimum(boxes[..., :2] + boxes[..., 2:3], objects[:, None, 2:])
     return first, np.maximum(first, last)
 
 def _share_in_crops(
     objects: np.ndarray, # (n, 4): top, left, bottom, right edges in the resized image, pixels
-    boxes: np.ndarray, # (n, crops, 3): the crops of each object's image: top, left, mirrored
-    crop_size: int, # side of the crops, pixels
+    boxes: np.ndarray, # (n, crops, 4): the crops of each object's image: top, left, size, mirrored
 ) -> np.ndarray: # (n, crops), 0..1
     "The share of each object's area that each crop covers."
-    first, last = _cut_objects(objects, boxes, crop_size)
+    first, last = _cut_objects(objects, boxes)
     return (last - first).prod(-1) / (objects[:, 2:] - objects[:, :2]).prod(-1)[:, None]
 
 # %% ../../nbs/paper/06_coverage.ipynb #cov11uni
@@ -55,11 +53,10 @@ def _cells(
 
 def _share_in_union(
     objects: np.ndarray, # (n, 4): top, left, bottom, right edges in the resized image, pixels
-    boxes: np.ndarray, # (n, crops, 3): the crops of each object's image: top, left, mirrored
-    crop_size: int, # side of the crops, pixels
+    boxes: np.ndarray, # (n, crops, 4): the crops of each object's image: top, left, size, mirrored
 ) -> np.ndarray: # (n,), 0..1
     "The share of each object's area that at least one of the crops covers."
-    first, last = _cut_objects(objects, boxes, crop_size)
+    first, last = _cut_objects(objects, boxes)
     in_rows, heights = _cells(first[..., 0], last[..., 0])
     in_columns, widths = _cells(first[..., 1], last[..., 1])
     covered = np.matmul(in_rows.transpose(0, 2, 1), in_columns) > 0
@@ -73,7 +70,7 @@ def _boxes_of(
     resize_to: int, # length of the shorter side after resizing, pixels
     crop_size: int, # side of the crops, pixels
     seed: int, # seed of the random crops
-) -> tuple[np.ndarray, np.ndarray]: # boxes (images, crops, 3), and resized sizes (images, 2): height, width
+) -> tuple[np.ndarray, np.ndarray]: # boxes (images, crops, 4), and resized sizes (images, 2): height, width
     "The crops that an evaluation cuts from each image."
     plan = make_plan(recipes)
     resized = [resized_size(height, width, resize_to) for height, width in zip(shapes["height"], shapes["width"])]
@@ -93,7 +90,7 @@ def object_coverage(
     rows = pd.Index(shapes["image"]).get_indexer(objects["image"])
     sizes = shapes[["height", "width"]].to_numpy()[rows]
     edges = _scale_objects(objects[["x0", "y0", "x1", "y1"]].to_numpy(), sizes, resized[rows])
-    each, extent = _share_in_crops(edges, boxes[rows], crop_size), edges[:, 2:] - edges[:, :2]
+    each, extent = _share_in_crops(edges, boxes[rows]), edges[:, 2:] - edges[:, :2]
     area, fits = extent.prod(1), np.minimum(extent, crop_size).prod(1)
     table = {"image": objects["image"].to_numpy(), "aspect": sizes.max(1) / sizes.min(1),
              "area": area / resized[rows].prod(1), "possible": fits / area, "CC": each[:, 4], "1RC": each[:, 5]}
@@ -101,7 +98,7 @@ def object_coverage(
     for name, crops in groups.items():
         table[f"{name} best"] = each[:, crops].max(1)
         parts = np.array_split(np.arange(len(edges)), len(edges) // 4096 + 1)  # all cells at once fill the memory
-        union = [_share_in_union(edges[part], boxes[rows[part], crops], crop_size) for part in parts]
+        union = [_share_in_union(edges[part], boxes[rows[part], crops]) for part in parts]
         table[f"{name} union"] = np.concatenate(union)
     return pd.DataFrame(table)
 
