@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .analysis.compare import compare
     from .analysis.explore import explore
     from .analysis.stats import report
     from .averaging.wrapper import MID
@@ -21,11 +22,11 @@ _PLACES = {
     "MID": "averaging.wrapper", "load_classifier": "networks.models", "Classifier": "networks.classifier",
     "Preprocessing": "networks.classifier", "find_source": "data.sources", "ImageSource": "data.images",
     "evaluate": "evaluation.evaluate", "evaluate_run": "evaluation.runs", "Run": "evaluation.runs",
-    "report": "analysis.stats", "explore": "analysis.explore", "InputError": "errors",
+    "report": "analysis.stats", "compare": "analysis.compare", "explore": "analysis.explore", "InputError": "errors",
 }  # the module that each public name comes from; loaded when the name is first used, since torch takes seconds
 __all__ = [
     "MID", "load_classifier", "Classifier", "Preprocessing", "find_source", "ImageSource",
-    "evaluate", "evaluate_run", "Run", "report", "explore", "InputError",
+    "evaluate", "evaluate_run", "Run", "report", "compare", "explore", "InputError",
 ]
 
 

@@ -1,4 +1,4 @@
-"The top level offers twelve names, loads nothing before one is used, and says what each takes."
+"The top level offers thirteen names, loads nothing before one is used, and says what each takes."
 
 import ast
 import doctest
@@ -26,7 +26,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 def test_every_name_is_there_and_is_the_modules_own():
-    assert len(mid_nbdev.__all__) == 12 and set(mid_nbdev.__all__) <= set(dir(mid_nbdev))
+    assert len(mid_nbdev.__all__) == 13 and set(mid_nbdev.__all__) <= set(dir(mid_nbdev))
     for name in mid_nbdev.__all__:
         value = getattr(mid_nbdev, name)
         assert value.__name__ == name and value.__module__ == f"mid_nbdev.{mid_nbdev._PLACES[name]}"

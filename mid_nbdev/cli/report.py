@@ -58,7 +58,7 @@ def _print_runs(
     import pandas as pd
 
     from mid_nbdev.analysis.results import table_bytes
-    from mid_nbdev.analysis.stats import add_holm, readable, remarks
+    from mid_nbdev.analysis.stats import add_holm, power_remarks, readable, remarks
     from mid_nbdev.data.files import printable
 
     def line(text): # names in it may come from anybody
@@ -71,7 +71,7 @@ def _print_runs(
                                                   for _ in range(len(table))])
     if format == "latex": show(table_bytes(shown, ".tex").decode())
     else: print_table(shown, markdown=format == "markdown")
-    lines = remarks(joined)
+    lines = remarks(joined) + power_remarks(joined)
     for run in runs: lines += _fitted(run)
     if lines: show("\n".join(map(line, lines)) + "\n")
 
