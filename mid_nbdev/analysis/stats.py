@@ -158,8 +158,8 @@ def power_remarks(
     "What is to be said of how small a gain the images of a table detect."
     if "corrected" not in table or table["corrected"].isna().all(): return []
     compared = table.dropna(subset=["corrected"])
-    counts = compared[["corrected", "broken", "images"]].astype(int).to_numpy()
-    gains = [detectable_gain(*some, power=power) for some in counts.tolist()]
+    counts = compared[["corrected", "broken", "images"]].astype(int).to_numpy().tolist()
+    gains = [detectable_gain(corrected, broken, total, power) for corrected, broken, total in counts]
     images = " or ".join(f"{count:,}" for count in sorted(set(compared["images"])))
     if np.isnan(gains).all(): return [f"{images} images are too few to detect any gain with power {power:g}."]
     least, most = np.nanmin(gains), np.nanmax(gains)
