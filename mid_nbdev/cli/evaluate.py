@@ -8,6 +8,7 @@ __all__ = ['demo_command', 'evaluate_command', 'verify_command']
 # %% ../../nbs/cli/02_evaluate.ipynb #82812db2
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -143,7 +144,7 @@ def _fit(classifier, source, budget, agreement, compute: ComputeOptions, process
 # %% ../../nbs/cli/02_evaluate.ipynb #cc6952b7
 @command
 def evaluate_command(
-    model: str, # timm/NAME, torchvision/NAME (either with .TAG of the weights), or efficientnet_lite0, _lite1, _lite2
+    model: str, # timm/NAME[.TAG], torchvision/NAME, efficientnet_lite0, hf-hub:…, local-dir:…, or your MODULE:FUNCTION
     *,
     data: str, # folder of images or of class folders, glob, .tar or .parquet files, hfds/NAME:SPLIT
     labels: str | None = None, # CSV of file (in the folder) and label (class number), or "real": ImageNet's ReaL labels
@@ -171,13 +172,13 @@ def evaluate_command(
     from mid_nbdev.evaluation.claims import find_process
     from mid_nbdev.evaluation.runs import evaluate_run
     from mid_nbdev.evaluation.verify import make_origin, read_origin
-    from mid_nbdev.networks.models import load_classifier, read_classes, restrict
+    from mid_nbdev.networks.models import read_classes, restrict
 
     if out: network = network.as_in(read_origin(out))
     plan, process, limits = make_plan(recipes), find_process(), files.limits()
-    classifier = load_classifier(name, network.checkpoint, **given)
+    classifier = network.load(model, given, data)
     if classes is not None: classifier = restrict(classifier, read_classes(classes, classifier.num_classes))
-    names = network.names(classifier.num_classes)
+    names = network.names_for(classifier)
     source = replace(find_source(data, labels, classifier.num_classes, names, network.class_order), limits=limits)
     if classes is not None: _refuse_outside(source, classes, classifier.num_classes)
     _tell_unlabelled(source, data, labels)
@@ -217,7 +218,8 @@ def verify_command(
     from mid_nbdev.data.sources import find_source
     from mid_nbdev.evaluation.runs import Run
     from mid_nbdev.evaluation.verify import read_origin, verify_run
-    from mid_nbdev.networks.models import load_classifier, read_classes, restrict
+    from mid_nbdev.networks.factory import is_code
+    from mid_nbdev.networks.models import load_classifier, load_named, read_classes, restrict
 
     opened, origin = Run.open(run), read_origin(run)
     network = network.as_in(origin)
@@ -226,12 +228,16 @@ def verify_command(
     if (images or all) and not (name and folder):
         say(f"nothing is computed again: what this run, of {opened.manifest['network']}, says of network and images is "
             "missing or not written by this account, and then it is not opened; give --model and --data")
+    elif (images or all) and model is None and is_code(str(name).partition(",")[0]):
+        say(f"nothing is computed again: this run's network is made by code, {name}, which is only run if it is named; "
+            f"give --model {name} in the folder of that code")
     elif (images or all) and name and folder:
         checkpoint = network.checkpoint or origin.get("checkpoint")
-        classifier = load_classifier(network.network(name), checkpoint, **opened.manifest["preprocessing"])
+        load = load_classifier if model is None else partial(load_named, folders=(folder, run))
+        classifier = load(network.network(name), checkpoint, **opened.manifest["preprocessing"])
         if some := origin.get("classes"): classifier = restrict(classifier, read_classes(some, classifier.num_classes))
         kept = kept_class_names(opened) if "class_names" in origin else []
-        names, labels = network.names(classifier.num_classes) or kept, labels or origin.get("labels")
+        names, labels = network.names_for(classifier) or kept, labels or origin.get("labels")
         source = find_source(folder, labels, classifier.num_classes, names, network.class_order)
     done = verify_run(opened, classifier, source, images, draw, every=all, **compute.given())
     line = f"{run}: {done.parts} of {len(opened.parts())} parts whole, {done.rows} rows"

@@ -36,10 +36,30 @@ def _weigh(wrapper, out: Path) -> str:
     return (f"{size:,.1f} MiB; {averaged:,.0f} ms for an image of 500x375 pixels, "
             f"{single:,.0f} ms for the center crop alone: {times:,.1f} times, for {wrapper.recipe.crops} crops")
 
+# %% ../../nbs/cli/05_export.ipynb #expconf01
+def _keep_config(
+    wrapper, # what was exported
+    out: Path, # the graph
+    names: list[str], # of the classes, if they are known
+) -> None:
+    "Write config.json beside a graph, unless another file's is there."
+    from mid_nbdev.data.files import write_whole
+    from mid_nbdev.networks.config import NAME, config_bytes, config_content, own_content
+
+    path, there, recipe = out.parent / NAME, own_content(out.parent), str(wrapper.recipe)
+    if there == {}: return say(f"note: {path} is not of this command, and stays")
+    before = (there or {}).get("mid_nbdev", {})
+    if before.get("graph", out.name) != out.name:
+        return say(f"note: {path} is of {before['graph']}, and stays; a graph in a folder of its own gets its own")
+    temperatures = {**before.get("temperatures", {}), **wrapper.classifier.temperatures, recipe: wrapper.scaled_by}
+    content = config_content(wrapper.classifier, names, recipe=recipe, graph=out.name, temperatures=temperatures)
+    write_whole(path, config_bytes(content))
+    say(f"{path}: preprocessing, recipe, temperature{' and class names' if names else ''}, in timm's layout")
+
 # %% ../../nbs/cli/05_export.ipynb #b2185907
 @command
 def export_command(
-    model: str, # timm/NAME, torchvision/NAME, or packaged: efficientnet_lite0, _lite1, _lite2
+    model: str, # timm/NAME, torchvision/NAME, efficientnet_lite0, hf-hub:…, local-dir:…, or MODULE:FUNCTION of yours
     *,
     out: Path, # file to write: .onnx (needs the extra onnx), or .pt2 for torch.export.load
     recipe: str = "20RC", # which crops are averaged, at which level
@@ -48,6 +68,7 @@ def export_command(
     key: str = "", # what the random crops of every image are drawn from
     given_boxes: bool = False, # take the boxes as a second input; the recipe then only says the level
     resized: bool = False, # take images whose shorter side is resized already
+    temperature: float | None = None, # of the averaged probabilities, as mid calibrate gives it (config.json's, or 1)
     preprocessing: PreprocessingOptions, # instead of the library's
 ) -> None:
     "Write a network and a recipe as one graph: a uint8 image of any height and width in, probabilities out."
@@ -55,15 +76,14 @@ def export_command(
     from mid_nbdev.analysis.results import refuse_replacing
 
     refuse_replacing(out, out.is_file() and all(word in out.read_bytes() for word in (b"resize_to", b"class_names")))
-    name, given = network.network(model), preprocessing.given()
     from mid_nbdev.averaging.wrapper import MID
     from mid_nbdev.data.sources import names_of_classes
     from mid_nbdev.deployment.export import TOLERANCE, check_graph, export_graph
-    from mid_nbdev.networks.models import load_classifier
 
-    wrapper = MID(load_classifier(name, network.checkpoint, **given), recipe, seed)
+    wrapper = MID(network.load(model, preprocessing.given()), recipe, seed, temperature=temperature)
     classes, title = wrapper.classifier.num_classes, wrapper.classifier.name
-    names = network.names(classes) or names_of_classes(None, classes)
+    known = network.names_for(wrapper.classifier)
+    names = known or names_of_classes(None, classes)
     export_graph(wrapper, out, names, key=key, given_boxes=given_boxes, resized=resized)
     tell_preprocessing(wrapper.classifier)
     difference = check_graph(out, wrapper, _probe_images(), key, resized, given_boxes)
@@ -72,4 +92,5 @@ def export_command(
         raise InputError(f"{title}: the graph's probabilities differ from the library's by {difference:.1g}, "
                          f"more than {TOLERANCE}; nothing is written")
     show(f"{out}: {title}, {wrapper.recipe}; probabilities differ from the library's by at most {difference:.1g}")
+    _keep_config(wrapper, out, known)
     if out.suffix == ".onnx" and not given_boxes and not resized: say(_weigh(wrapper, out))

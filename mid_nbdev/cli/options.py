@@ -8,6 +8,8 @@ __all__ = ['Options', 'NetworkOptions', 'VerifyNetworkOptions', 'LabelledNetwork
 
 # %% ../../nbs/cli/01_options.ipynb #opt2imp
 import math
+import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -25,6 +27,14 @@ class Options:
         for field in fields(self): # type: ignore[arg-type]
             if getattr(self, field.name) != field.default: found.append(f"--{field.name.replace('_', '-')}")
         return found
+
+# %% ../../nbs/cli/01_options.ipynb #opt4flds
+def _image_folders(
+    places: Iterable[str | Path], # files, folders or globs
+) -> list[Path]: # those that are there; of a glob the folder before its first wildcard
+    "Folders that images are read from."
+    starts = (re.match(r"([^*?[]*/)?(?=[^/]*[*?[])|.*", str(place), re.DOTALL) for place in places)
+    return [Path(start[0]) for start in starts if start and start[0] and Path(start[0]).is_dir()]
 
 # %% ../../nbs/cli/01_options.ipynb #opt5net
 @dataclass(frozen=True)
@@ -62,6 +72,26 @@ class NetworkOptions(Options):
         from mid_nbdev.data.sources import read_class_names
 
         return read_class_names(self.class_names, num_classes, self.class_order) if self.class_names else []
+
+    def load(
+        self,
+        model: str, # name, as for `load_named`
+        given: dict[str, Any], # fields of `Preprocessing` to use instead
+        *places: str | Path, # where images are: no code is run from there
+    ): # a `Classifier`
+        "The network that a person named."
+        from mid_nbdev.networks.models import load_named
+
+        return load_named(self.network(model), self.checkpoint, _image_folders(places), **given)
+
+    def names_for(
+        self,
+        classifier, # network
+    ) -> list[str]: # by class number; empty if nobody names them
+        "The names of the classes that were given, or that a config.json states."
+        if given := self.names(classifier.num_classes): return given
+        if classifier.label_names: say(f"classes: {', '.join(classifier.label_names[:3])}, … (by config.json)")
+        return list(classifier.label_names)
 
     def as_in(
         self,

@@ -162,7 +162,7 @@ _FORMATS = {"table": "", "csv": ".csv", "json": ".json", "jsonl": ".jsonl"} # of
 def predict_command(
     images: list[str], # image files, folders or globs; with --engine ray one folder of images, .parquet or .tar shards
     *,
-    model: str, # timm/NAME, torchvision/NAME, or packaged: efficientnet_lite0, _lite1, _lite2
+    model: str, # timm/NAME, torchvision/NAME, efficientnet_lite0, hf-hub:…, local-dir:…, or MODULE:FUNCTION of yours
     network: NetworkOptions, # its weights and classes
     recipe: str = "20RC", # which crops are averaged, at which level
     top: int = 5, # how many classes to print or to keep
@@ -176,21 +176,21 @@ def predict_command(
     "Classify image files by the average of their crops, or a corpus of them with Ray."
     if top < 1: raise InputError(f"--top {top}: expected 1 or more")
     if format not in _FORMATS: raise InputError(f"--format {format!r}: expected {', '.join(_FORMATS)}")
-    name, given = network.network(model), preprocessing.given()
+    given = preprocessing.given()
     if compute.engine.partition(":")[0] == "ray":
-        _refuse_for_corpus(images, out, network, compute, preprocessing)
+        _refuse_for_corpus(model, images, out, network, compute, preprocessing)
         if exif or format != "table": raise InputError("--exif and --format are not for --engine ray")
-        return _predict_corpus(images[0], out, name, recipe, top, network.checkpoint, compute.engine, files.limits())
+        settings = recipe, top, network.checkpoint, compute.engine, files.limits()
+        return _predict_corpus(images[0], out, network.network(model), *settings)
     from mid_nbdev.analysis.results import table_bytes, write_table
     from mid_nbdev.crops.recipes import Plan, parse_recipe
     from mid_nbdev.data.sources import names_of_classes
-    from mid_nbdev.networks.models import load_classifier
 
     if out is not None: _require_place(out)
     if not (found := _list_images(images)): raise InputError(f"{', '.join(images)}: no image files there")
-    classifier, plan = load_classifier(name, network.checkpoint, **given), Plan((parse_recipe(recipe),))
+    classifier, plan = network.load(model, given, *images), Plan((parse_recipe(recipe),))
     if plan.recipes[0].level == "feature": classifier.require_features()
-    names = network.names(classifier.num_classes) or names_of_classes(None, classifier.num_classes)
+    names = network.names_for(classifier) or names_of_classes(None, classifier.num_classes)
     tell_preprocessing(classifier)
     if not exif: _tell_turned(found)
     answers, failed = _predict_files(found, classifier, plan, compute, files.limits(), exif)
@@ -202,8 +202,11 @@ def predict_command(
     if failed: raise typer.Exit(1)
 
 # %% ../../nbs/cli/04_predict.ipynb #89353807
-def _refuse_for_corpus(sources, out, network, compute, preprocessing) -> None:
+def _refuse_for_corpus(model, sources, out, network, compute, preprocessing) -> None:
     "Raise `InputError` for options that mean nothing with Ray."
+    from mid_nbdev.networks.factory import is_code
+
+    if is_code(model): raise InputError(f"{model}: --engine ray runs no code of yours; expected a network of a library")
     if network.class_names: raise InputError("--class-names: a corpus's predictions hold numbers of classes alone")
     if out is None or len(sources) != 1:
         raise InputError("--engine ray: expected one SOURCE, a folder or a shard, and --out FOLDER")
