@@ -9,10 +9,10 @@ import timm
 import torch
 from PIL import Image
 from test_right_reports import mid
-from torchvision.transforms import v2
 from torchvision.transforms import transforms as first
+from torchvision.transforms import v2
 
-from mid_nbdev.averaging.temperature import scale
+from mid_nbdev.averaging.temperature import fit_temperature, match_confidence, scale
 from mid_nbdev.averaging.wrapper import MID
 from mid_nbdev.errors import InputError
 from mid_nbdev.evaluation.runs import Run
@@ -258,3 +258,11 @@ def test_a_temperature_scales_the_average(project):
     assert torch.equal(scale(plain, 1), plain)
     with pytest.raises(InputError, match="above 0"):
         MID(classifier, "5FC", temperature=-1)
+
+
+def test_a_temperature_is_found_again():
+    honest = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.2, 0.7]]).repeat(10, 1)
+    labels = torch.tensor([0] * 6 + [1] * 3 + [2])
+    flat, observed = scale(honest[:1], 2.0).repeat(10, 1), labels
+    assert abs(fit_temperature(flat, observed) - 0.5) < 1e-3
+    assert abs(match_confidence(scale(honest, 3.0), float(honest.amax(-1).mean())) - 1 / 3) < 1e-3
