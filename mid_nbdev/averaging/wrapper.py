@@ -20,6 +20,8 @@ from PIL import Image
 from torch import nn
 
 from .adaptive import average_until_sure, fit_policy
+from .temperature import check_temperature, scale
+from .tensors import checked_tensors, tensor_boxes, tensor_engine
 from ..crops.boxes import cut, cut_many, resize
 from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan, parse_recipe
 from ..data.images import to_rgb
@@ -144,7 +146,8 @@ def as_pil(
     array = image.detach().cpu().permute(1, 2, 0).numpy() if planes else np.asarray(image)
     if array.dtype != np.uint8:
         raise InputError(f"an image of {array.dtype}: expected uint8 pixels from 0 to 255 "
-                         "(crops are normalised by the classifier itself)")
+                         "(crops are normalised by the classifier itself); tensors that a loader has normalised go to "
+                         "MID.from_tensors")
     if array.ndim == 3 and array.shape[2] == 1: array = array[..., 0]
     if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
         raise InputError(f"an image of shape {tuple(np.shape(image))}: "
@@ -215,14 +218,19 @@ def average_images(
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #09fc0a65
 def open_classifier(
-    classifier: Classifier | str, # classifier, or a network's name for `load_classifier`
+    classifier: Classifier | nn.Module | str, # classifier, a network with its transform, or a name
     level: str = "softmax", # where its crops will be averaged
+    transform=None, # that a plain network was validated with
 ) -> Classifier: # the classifier
     "What a wrapper is made from. Raises `InputError` for a classifier that is none, or has no such level."
     opened = load_classifier(classifier) if isinstance(classifier, str) else classifier
+    if transform is not None:
+        if isinstance(opened, Classifier): raise InputError("transform: a Classifier has its own already; leave it out")
+        opened = Classifier(opened, transform=transform)
     if not isinstance(opened, Classifier):
         raise InputError(f"classifier of type {type(classifier).__name__}: expected a name for `load_classifier` "
-                         "or a `Classifier`, which takes a network and its preprocessing")
+                         "or a `Classifier`, which takes a network and its preprocessing; or give transform=…, the "
+                         "transform that the network was validated with")
     if level == "feature": opened.require_features()
     return opened
 
@@ -242,14 +250,15 @@ class Wrapper(nn.Module):
 
     def __init__(
         self,
-        classifier: Classifier | str, # classifier, or a network's name for `load_classifier`
+        classifier: Classifier | nn.Module | str, # classifier, a network with its transform, or a name
         level: str = "softmax", # where crops are averaged, one of `LEVELS`
         seed: int = 0, # seed of the random crops
         batch_size: int = 32, # most crops a forward pass
         engine: str = "eager", # one of `ENGINES`, for the device that the classifier is on
+        transform=None, # that a plain network was validated with
     ):
         super().__init__()
-        self.classifier = open_classifier(classifier, level)
+        self.classifier = open_classifier(classifier, level, transform)
         self.seed, self.batch_size, self.engine = seed, batch_size, engine
         self._engines: dict[tuple, Engine] = {}
         self.crops_used: torch.Tensor | None = None # how many crops each image of the last call got
@@ -306,11 +315,14 @@ class MID(Wrapper):
     """A classifier that averages crops by a recipe: images in, probabilities out.
 
     Args:
-        classifier: A `Classifier`, or a network's name for `load_classifier`.
+        classifier: A `Classifier`, a plain network with its `transform`, or a network's name for `load_classifier`.
         recipe: Which crops are averaged and at which level, as "20RC" or "5FC@feature"; "auto" stops early.
         seed: Seed of the random crops, a whole number from 0 up.
         batch_size: Most crops per forward pass, from 1 up; other engines than "eager" choose their own.
         engine: What computes the forward pass, one of `ENGINES`, on the device that the classifier is on.
+        transform: For a plain network the transform of torchvision or timm that it was validated with.
+        temperature: What the averaged probabilities are scaled by: p^(1/temperature), normalised; above 1 makes them
+            less confident. None takes what a `config.json` states for the recipe, or else 1.
 
     Raises:
         InputError: The classifier is none, or has no such level; the recipe cannot be read.
@@ -321,11 +333,19 @@ class MID(Wrapper):
         '5FC+5MFC@logit'
     """
 
-    def __init__(self, classifier: Classifier | str, recipe: str | AnyRecipe = "20RC", seed: int = 0,
-                 batch_size: int = 32, engine: str = "eager"):
+    def __init__(self, classifier: Classifier | nn.Module | str, recipe: str | AnyRecipe = "20RC", seed: int = 0,
+                 batch_size: int = 32, engine: str = "eager", *, transform=None, temperature: float | None = None):
         read = parse_recipe(recipe)
-        super().__init__(classifier, read.level, seed, batch_size, engine)
+        super().__init__(classifier, read.level, seed, batch_size, engine, transform)
         self.recipe = read
+        self.temperature = temperature if temperature is None else check_temperature(temperature)
+
+    @property
+    def scaled_by(self) -> float:
+        "The temperature that was given, or that a `config.json` states for the recipe, or 1."
+        stated = self.classifier.temperatures.get(str(self.recipe), 1.0)
+        return stated if self.temperature is None else self.temperature
+
 
     @torch.no_grad()
     def forward(self, images, keys: Sequence[str] | None = None) -> torch.Tensor:
@@ -350,7 +370,7 @@ class MID(Wrapper):
             541
         """
         pictures, named = named_pictures(images, keys)
-        return self._average(pictures, named, Plan((self.recipe,)))
+        return scale(self._average(pictures, named, Plan((self.recipe,))), self.scaled_by)
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #c104506a
 @patch
@@ -386,8 +406,8 @@ def fit(self: MID, images, budget: float | None = None, agreement: float | None 
 
 @patch
 def extra_repr(self: MID) -> str:
-    "Recipe and seed, for `print`."
-    return f"{self.recipe}, seed={self.seed}"
+    "Recipe and seed, and the temperature if it is not 1, for `print`."
+    return f"{self.recipe}, seed={self.seed}" + f", temperature={self.scaled_by:g}" * (self.scaled_by != 1)
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #cropout02
 def crop_outputs(
@@ -410,3 +430,37 @@ def crop_outputs(
         averaged = average(plan, features, logits, classifier.head)[0]
     crops = [cut(resized, box[None])[0] for box in boxes] # larger views have another size
     return resized, boxes, crops, logits.softmax(-1).cpu(), averaged.cpu()
+
+# %% ../../nbs/averaging/00_wrapper.ipynb #tensors02
+@patch
+@torch.no_grad()
+def from_tensors(self: MID, tensors: torch.Tensor, keys: Sequence[str] | None = None) -> torch.Tensor:
+    """Probabilities averaged over crops of images that a loader has resized, cropped and normalised.
+
+    Args:
+        tensors: Normalised images of one size, float, shape (images, 3, height, width).
+        keys: A name per image, from which its random crops are drawn; None to draw them from its pixels.
+
+    Returns:
+        The averaged probabilities (images, classes), float32.
+
+    Raises:
+        InputError: For other tensors, for ones without room for the recipe's crops, and for a recipe that stops early.
+
+    Example:
+        >>> from mid_nbdev import MID
+        >>> import torch
+        >>> MID("efficientnet_lite0", "5FC+5MFC").from_tensors(torch.randn(2, 3, 224, 224)).shape
+        torch.Size([2, 1000])
+    """
+    plan, size = Plan((self.recipe,)), self.classifier.preprocessing.crop_size
+    plan.require_fixed("give images to MID itself")
+    images = checked_tensors(tensors, self.recipe, size).to(self.device)
+    placed, order = tensor_boxes(images, plan, size, keys, self.seed)
+    engine = tensor_engine(self.classifier, self.batch_size)
+    with unchanged(): features, logits = forward_crops(engine, self.classifier, placed, bool(plan.rows("feature")))
+    kept = None if features is None else features[order]
+    with precision("float32"): averaged = average(plan, kept, logits[order], self.classifier.head)
+    refuse_nan(averaged, self.classifier)
+    self.crops_used = torch.full((len(images),), self.recipe.crops)
+    return scale(averaged[:, 0], self.scaled_by)

@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ..averaging.temperature import scale
 from ..averaging.wrapper import MID, as_pil
 from ..crops.boxes import RANDOM_KINDS, random_boxes, resize
 from ..crops.recipes import Plan, Recipe
@@ -258,6 +259,7 @@ class ExportedGraph(nn.Module):
         of_size = {size: {name: values[own] for name, values in constants.items()} for size, own in groups.items()}
         self.constants = None if given_boxes else of_size
         self.weights = torch.from_numpy(weights[:, np.concatenate(list(groups.values()))])
+        self.temperature = wrapper.scaled_by
 
     def _mean(self, outputs: torch.Tensor) -> torch.Tensor:
         return outputs.mean(0, keepdim=True) if self.constants is None else self.weights @ outputs
@@ -290,8 +292,8 @@ class ExportedGraph(nn.Module):
         else: placed = {expected.crop_size: boxes}
         outputs = torch.cat([self._outputs(image, own, size) for size, own in placed.items()])
         mean = self._mean(outputs.softmax(-1) if self.level == "softmax" else outputs)
-        if self.level == "softmax": return mean[0]
-        return (self.classifier.head(mean) if self.level == "feature" else mean).softmax(-1)[0]
+        if self.level == "feature": mean = self.classifier.head(mean)
+        return scale(mean if self.level == "softmax" else mean.softmax(-1), self.temperature)[0]
 
 # %% ../../nbs/deployment/00_export.ipynb #ea1a5f2d
 _OPSET = 18 # ONNX operator set that graphs are written in
@@ -337,7 +339,7 @@ def export_graph(
     notes = {"network": wrapper.classifier.name, "recipe": str(wrapper.recipe),
              "seed": str(wrapper.seed), "key": options.get("key", ""),
              "resize_to": str(expected.resize_to), "crop": str(expected.crop_size),
-             "interpolation": expected.interpolation,
+             "interpolation": expected.interpolation, "temperature": str(wrapper.scaled_by),
              "pillow": PIL.__version__, "class_names": json.dumps(list(class_names))}
     program = _trace(ExportedGraph(wrapper, **options))
     out.parent.mkdir(parents=True, exist_ok=True)
