@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..crops.recipes import AnyRecipe, Plan, Recipe
+from ..crops.recipes import Plan
 from ..errors import InputError
 from ..networks.classifier import Classifier
 from ..networks.engines import TorchEngine
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 def checked_tensors(
     tensors, # what a loader gives
-    recipe: AnyRecipe, # which crops are wanted
+    plan: Plan, # of one recipe: which crops are wanted
     crop_size: int, # side of the network's crop, pixels
 ) -> torch.Tensor: # float32 (images, 3, height, width)
     "A batch of normalised images. Raises `InputError` for another kind, or where a recipe has no room."
@@ -33,12 +33,14 @@ def checked_tensors(
         raise InputError(f"from_tensors got {what}: expected one tensor (images, 3, height, width)")
     if not tensors.is_floating_point():
         raise InputError(f"from_tensors got {tensors.dtype}: expected normalised floats; 8-bit images go to MID itself")
-    height, width = tensors.shape[2:]
+    plan.require_fixed("give images to MID itself")
+    height, width, recipe = *tensors.shape[2:], plan.recipes[0]
     if min(height, width) < crop_size:
         raise InputError(f"tensors of {height}x{width} pixels are smaller than the network's crop of {crop_size}")
-    plain = Recipe(recipe.parts)
-    views = {kind.startswith("M") for kind, _ in plain.numbered}
-    if height == width == crop_size and plain.crops > 1 and views == {False}:
+    if any(kind.endswith("FULL") for kind, _ in plan.crops):
+        raise InputError(f"recipe {recipe}: tensors do not say what the whole image is; leave out FULL and MFULL")
+    views = {kind.startswith("M") for kind, _ in plan.crops}
+    if height == width == crop_size and recipe.crops > 1 and views == {False}:
         raise InputError(f"recipe {recipe}: tensors of {height}x{width} pixels are as large as the network's crop, so "
                          "all crops are the same; have the loader crop less, or use a mirrored recipe, as 5FC+5MFC")
     if tensors.numel() and 0 <= tensors.min() and tensors.max() <= 1:

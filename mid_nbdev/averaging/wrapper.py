@@ -343,8 +343,7 @@ class MID(Wrapper):
     @property
     def scaled_by(self) -> float:
         "The temperature that was given, or that a `config.json` states for the recipe, or 1."
-        stated = self.classifier.temperatures.get(str(self.recipe), 1.0)
-        return stated if self.temperature is None else self.temperature
+        return self.classifier.temperatures.get(str(self.recipe), 1.0) if self.temperature is None else self.temperature
 
 
     @torch.no_grad()
@@ -454,13 +453,12 @@ def from_tensors(self: MID, tensors: torch.Tensor, keys: Sequence[str] | None = 
         torch.Size([2, 1000])
     """
     plan, size = Plan((self.recipe,)), self.classifier.preprocessing.crop_size
-    plan.require_fixed("give images to MID itself")
-    images = checked_tensors(tensors, self.recipe, size).to(self.device)
+    images = checked_tensors(tensors, plan, size).to(self.device)
     placed, order = tensor_boxes(images, plan, size, keys, self.seed)
-    engine = tensor_engine(self.classifier, self.batch_size)
-    with unchanged(): features, logits = forward_crops(engine, self.classifier, placed, bool(plan.rows("feature")))
-    kept = None if features is None else features[order]
-    with precision("float32"): averaged = average(plan, kept, logits[order], self.classifier.head)
+    engine, with_features = tensor_engine(self.classifier, self.batch_size), bool(plan.rows("feature"))
+    with unchanged(): features, logits = forward_crops(engine, self.classifier, placed, with_features)
+    if features is not None: features = features[order]
+    with precision("float32"): averaged = average(plan, features, logits[order], self.classifier.head)
     refuse_nan(averaged, self.classifier)
     self.crops_used = torch.full((len(images),), self.recipe.crops)
     return scale(averaged[:, 0], self.scaled_by)

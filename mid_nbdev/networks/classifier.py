@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
+from fastcore.basics import patch
 from timm.data import resolve_model_data_config
 from timm.models.mobilenetv3 import MobileNetV3
 from torch import nn
@@ -251,8 +252,7 @@ class Classifier(Follower):
         self.preprocessing, self.name = _expected(preprocessing, transform), name or type(inner).__name__
         self.stated_by = stated_by or "the transform" * (transform is not None) or "given"
         self.label_names, self.temperatures, self._given_head = tuple[str, ...](), dict[str, float](), head
-        self._sizes = {self.preprocessing.crop_size} # sides that the network is known to take
-        self._finish = tuple[Callable[["Classifier"], None], ...]()
+        self._sizes, self._finish = {self.preprocessing.crop_size}, tuple[Callable[["Classifier"], None], ...]()
         self._take(inner)
         self._remember()
 
@@ -277,18 +277,6 @@ class Classifier(Follower):
         "Raise `InputError` if the network cannot be split into features and head."
         if self.split_error:
             raise InputError(f"{self.name} has no feature level: {self.split_error}; use @logit or @softmax")
-
-    def require_size(self, size: int) -> None:
-        "Raise `InputError` if the network does not take views of this many pixels; it is tried once for each size."
-        if size in self._sizes: return
-        try:
-            with torch.no_grad(): logits = self(torch.zeros(1, 3, size, size, device=self.device))
-        except Exception as error: reason = " ".join(str(error).split())[:120] or type(error).__name__
-        else: reason = "" if logits.shape == (1, self.num_classes) else f"it gives {tuple(logits.shape)} numbers"
-        if reason:
-            raise InputError(f"{self.name} takes crops of {self.preprocessing.crop_size} pixels alone, no views of "
-                             f"{size} (FULL, MFULL): {reason}; use crops, as 5FC")
-        self._sizes.add(size)
 
     def features(self, crops: torch.Tensor) -> torch.Tensor:
         """Deep features f_e (equation 1 of the paper), after pooling.
@@ -330,3 +318,17 @@ class Classifier(Follower):
         self.follow()
         first = self._body_output(crops)
         return first if self.split_error else self.head(first.flatten(1))
+
+# %% ../../nbs/networks/02_classifier.ipynb #requsize1
+@patch
+def require_size(self: Classifier, size: int) -> None:
+    "Raise `InputError` if the network does not take views of this many pixels; it is tried once for each size."
+    if size in self._sizes: return
+    try:
+        with torch.no_grad(): logits = self(torch.zeros(1, 3, size, size, device=self.device))
+    except Exception as error: reason = " ".join(str(error).split())[:120] or type(error).__name__
+    else: reason = "" if logits.shape == (1, self.num_classes) else f"it gives {tuple(logits.shape)} numbers"
+    if reason:
+        raise InputError(f"{self.name} takes crops of {self.preprocessing.crop_size} pixels alone, no views of "
+                         f"{size} (FULL, MFULL): {reason}; use crops, as 5FC")
+    self._sizes.add(size)
