@@ -9,6 +9,7 @@ __all__ = ['main']
 import os
 import sys
 
+import mid_nbdev.cli.calibrate  # noqa: F401
 import mid_nbdev.cli.compare  # noqa: F401
 import mid_nbdev.cli.evaluate  # noqa: F401
 import mid_nbdev.cli.export  # noqa: F401

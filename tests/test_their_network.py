@@ -2,8 +2,10 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -12,10 +14,12 @@ from test_right_reports import mid
 from torchvision.transforms import transforms as first
 from torchvision.transforms import v2
 
+from mid_nbdev.analysis.calibration import calibrate_run
 from mid_nbdev.averaging.temperature import fit_temperature, match_confidence, scale
 from mid_nbdev.averaging.wrapper import MID
 from mid_nbdev.errors import InputError
-from mid_nbdev.evaluation.runs import Run
+from mid_nbdev.evaluation.answers import answers_of_crops, read_answers
+from mid_nbdev.evaluation.runs import Run, read_crops
 from mid_nbdev.networks.classifier import Classifier, Preprocessing
 from mid_nbdev.networks.config import config_bytes, config_content, read_config
 from mid_nbdev.networks.models import load_classifier, load_named
@@ -266,3 +270,91 @@ def test_a_temperature_is_found_again():
     flat, observed = scale(honest[:1], 2.0).repeat(10, 1), labels
     assert abs(fit_temperature(flat, observed) - 0.5) < 1e-3
     assert abs(match_confidence(scale(honest, 3.0), float(honest.amax(-1).mean())) - 1 / 3) < 1e-3
+
+
+@pytest.fixture()
+def four(project):
+    "Options of a network of four classes with a config.json."
+    write_config(project)
+    return ["timm/test_resnet", "--checkpoint", "best.pth", "--data", "images"]
+
+
+def test_predictions_of_a_run_are_those_of_the_wrapper(four):
+    run = "evaluate", *four, "--out", "run", "--recipes", "CC,5FC"
+    _, err = mid(*run, "--predictions", "rows.csv", "--top", "3")
+    assert "rows.csv: predictions of 5FC" in err
+    table, rows = pd.read_csv("rows.csv"), Run.open("run").rows().query("recipe == '5FC'")
+    assert list(table.columns[:8]) == ["image", "prediction", "name", "confidence", "label", "class_2", "name_2",
+                                       "probability_2"]
+    assert len(table) == 8
+    assert (table["prediction"].to_numpy() == rows["prediction"].to_numpy()).all()
+    classifier = load_classifier("timm/test_resnet", "best.pth")
+    expected = MID(classifier, "5FC")(Image.open(f"images/{table['image'][0]}"))[0].sort(descending=True)
+    assert np.allclose(table.iloc[0][["confidence", "probability_2", "probability_3"]].tolist(), expected.values[:3])
+    out, _ = mid(*run, "--predictions", "-", "--predictions-of", "CC")
+    assert out.startswith("image,prediction,name,confidence,label,class_2")
+    assert len(out.splitlines()) == 9
+    assert "top-1" not in out
+    mid(*run, "--predictions", "all.parquet", "--top", "0")
+    every = np.stack(pd.read_parquet("all.parquet")["probabilities"])
+    assert np.allclose(every.sum(1), 1)
+    assert (Run.open("run").rows().query("recipe == '5FC'")["prediction"].to_numpy() == every.argmax(1)).all()
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--predictions", "rows.csv", "--top", "0"], "takes a .parquet file"),
+    (["--top", "2"], "--top is for --predictions"),
+    (["--predictions", "rows.csv", "--predictions-of", "20RC"], "is none of --recipes CC,5FC"),
+    (["--predictions", "none/rows.csv"], "there is no folder none"),
+    (["--predictions", "rows.txt"], "expected .csv"),
+    (["--predictions", "best.pth"], "a file ending in '.pth'"),
+    (["--predictions", "x.csv", "--top", "-1"], "1 or more"),
+])
+def test_predictions_that_cannot_be_written_are_refused_first(four, options, message):
+    _, err = mid("evaluate", *four, "--out", "run", "--recipes", "CC,5FC", *options, status=2)
+    assert message in err
+    assert not Path("run").exists()
+
+
+def test_predict_writes_one_row_per_image(four):
+    given = ["images", "--model", *four[:3], "--recipe", "CC"]
+    out, _ = mid("predict", *given, "--out", "-", "--one-row", "--top", "2")
+    assert out.splitlines()[0] == "image,prediction,name,confidence,class_2,name_2,probability_2"
+    assert len(out.splitlines()) == 9
+    mid("predict", *given, "--out", "all.parquet", "--top", "0")
+    flat = pd.read_parquet("all.parquet")["probabilities"]
+    mid("predict", *given, "--out", "hot.parquet", "--top", "0", "--temperature", "2")
+    hot = np.stack(pd.read_parquet("hot.parquet")["probabilities"])
+    expected = np.sqrt(np.stack(flat))
+    assert np.allclose(hot, expected / expected.sum(1, keepdims=True), atol=1e-6)
+    Path("images/broken.png").write_bytes(b"no image")
+    out, _ = mid("predict", *given, "--format", "jsonl", "--one-row", status=1)
+    found = list(map(json.loads, out.splitlines()))
+    assert [one["image"] for one in found if one["reason"]] == ["images/broken.png"]
+    assert "temperature 0" in mid("predict", *given, "--temperature", "0", status=2)[1]
+
+
+def test_a_run_is_calibrated(four):
+    run = ["evaluate", *four, "--recipes", "CC,5FC"]
+    mid(*run, "--out", "run")
+    assert "run its mid evaluate again with --predictions FILE" in mid("calibrate", "run", status=2)[1]
+    mid(*run, "--out", "run", "--predictions", "rows.csv")
+    assert "8 images: expected 40 or more" in mid("calibrate", "run", status=2)[1]
+    for number in range(8, 48):
+        noise = np.random.default_rng(number).integers(0, 256, (40, 44, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(Path("images") / "dacb"[number % 4] / f"{number}.png")
+    mid(*run, "--out", "more", "--keep", "crops")
+    mid(*run, "--out", "more", "--predictions", "rows.csv")
+    _, err = mid("calibrate", "more", "--config", "config.json", "--plot", "plot.png")
+    found = read_config(".").temperatures["5FC"]
+    assert f"temperature {found:g} for 5FC" in err
+    assert Path("plot.png").stat().st_size > 1000
+    wrapper = MID(load_classifier("timm/test_resnet", "best.pth"), "5FC")
+    assert wrapper.scaled_by == found
+    assert "temperature" in mid("predict", "images/a/1.png", "--model", *four[:3], "--recipe", "5FC")[1]
+    mid("calibrate", "more", "--match", "CC")
+    table = calibrate_run(Run.open("more"), "CC").table()
+    assert table["top1"].nunique() == 1
+    crops = answers_of_crops(read_crops(Run.open("more")), "5FC", Run.open("more").manifest["crops"])
+    assert np.allclose(crops.probabilities, read_answers(Run.open("more"), "5FC").probabilities, atol=1e-2)
+    assert "expected a path that ends in config.json" in mid("calibrate", "more", "--config", "x.pth", status=2)[1]

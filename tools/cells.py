@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ["errors", "crops", "data", "networks", "averaging", "evaluation", "analysis", "deployment", "benchmark"]
 LAYERS += ["paper", "cli", "__main__"]
 CELL_LINES, MODULE_LINES = 40, 300
-MODULES_OF_THEIR_OWN_SIZE = {"_modidx.py": 2000}
+MODULES_OF_THEIR_OWN_SIZE = {"_modidx.py": 2400}
 UNRUN = ("notest", "slow", "gpu", "hide", "export")
 UNCOUNTED = re.compile(
     r"#\||# %%|    (?:    )?\w+(?:: [^#]+)?, # |        self,$|(?:    )?\)(?: -> .*)?:(?: *#|$)|(?:    )?\) -> .*# "

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Options', 'NetworkOptions', 'VerifyNetworkOptions', 'LabelledNetworkOptions', 'PreprocessingOptions',
-           'ComputeOptions', 'PredictOptions', 'VerifyOptions', 'LimitOptions', 'tell_preprocessing']
+           'ComputeOptions', 'PredictOptions', 'VerifyOptions', 'LimitOptions', 'tell_preprocessing', 'require_place']
 
 # %% ../../nbs/cli/01_options.ipynb #opt2imp
 import math
@@ -218,3 +218,16 @@ def tell_preprocessing(
     elif expected.crop_size == expected.resize_to:
         say("note: the crop is as large as the resized image's shorter side: along it random crops have no room, "
             "and in a square image all are the same")
+
+# %% ../../nbs/cli/01_options.ipynb #optreqpl1
+def require_place(
+    option: str, # as "--out"
+    out: str, # file for a table
+    columns: tuple[str, str], # its first two columns, which tell whose it is
+) -> None:
+    "Raise `InputError`, before anything is computed, for a file that could not be written."
+    from mid_nbdev.analysis.results import refuse_other_table
+
+    refuse_other_table(Path(out), columns)
+    if Path(out).resolve().parent.is_dir(): return
+    raise InputError(f"{option} {out}: there is no folder {Path(out).parent}; make it first")

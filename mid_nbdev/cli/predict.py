@@ -14,7 +14,14 @@ from pathlib import Path
 import typer
 
 from .app import command, print_table, say, show
-from .options import LimitOptions, NetworkOptions, PredictOptions, PreprocessingOptions, tell_preprocessing
+from mid_nbdev.cli.options import (
+    LimitOptions,
+    NetworkOptions,
+    PredictOptions,
+    PreprocessingOptions,
+    require_place,
+    tell_preprocessing,
+)
 from ..errors import InputError
 
 # %% ../../nbs/cli/04_predict.ipynb #053327ea
@@ -109,16 +116,6 @@ def _predict_files(
     return answers, failed
 
 # %% ../../nbs/cli/04_predict.ipynb #80813266
-def _require_place(
-    out: str, # file for the predictions
-) -> None:
-    "Raise `InputError`, before anything is computed, for a file that could not be written."
-    from mid_nbdev.analysis.results import refuse_other_table
-
-    refuse_other_table(Path(out), ("image", "place"))
-    if Path(out).resolve().parent.is_dir(): return
-    raise InputError(f"--out {out}: there is no folder {Path(out).parent}; make it first")
-
 def _best(
     answers: list, # files and their probabilities
     names: list[str], # of the classes
@@ -158,6 +155,32 @@ def _print_predictions(
 # %% ../../nbs/cli/04_predict.ipynb #prdcmd1
 _FORMATS = {"table": "", "csv": ".csv", "json": ".json", "jsonl": ".jsonl"} # of predictions that are printed
 
+def _scaled(
+    answers: list, # files and their probabilities
+    classifier, # network
+    recipe, # that gave them
+    temperature: float | None, # that was given
+) -> list: # files and their probabilities
+    "Probabilities by the temperature that was given, or that config.json states for the recipe; which is said."
+    from mid_nbdev.averaging.temperature import check_temperature, scale
+
+    stated = classifier.temperatures.get(str(recipe), 1.0)
+    used = stated if temperature is None else check_temperature(temperature)
+    if used != 1: say(f"temperature {used:g} ({'config.json' if temperature is None else 'given'})")
+    return [(path, scale(probabilities, used)) for path, probabilities in answers]
+
+def _table(answers: list, failed: list, names: list[str], top: int, one_row: bool) -> tuple:
+    "Predictions as they are printed for people, and as they are written with the images that failed."
+    import numpy as np
+
+    from mid_nbdev.analysis.predictions import prediction_rows, with_failures
+
+    best = _best(answers, names, top)
+    if not one_row: return best, _with_failures(best, failed)
+    each = np.stack([np.asarray(found) for _, found in answers]) if answers else np.zeros((0, len(names)), np.float32)
+    return best, with_failures(prediction_rows([path for path, _ in answers], each, names, top), failed)
+
+# %% ../../nbs/cli/04_predict.ipynb #prdcmd2
 @command
 def predict_command(
     images: list[str], # image files, folders or globs; with --engine ray one folder of images, .parquet or .tar shards
@@ -165,39 +188,46 @@ def predict_command(
     model: str, # timm/NAME, torchvision/NAME, efficientnet_lite0, hf-hub:…, local-dir:…, or MODULE:FUNCTION of yours
     network: NetworkOptions, # its weights and classes
     recipe: str = "20RC", # which crops are averaged, at which level
-    top: int = 5, # how many classes to print or to keep
+    top: int = 5, # how many classes to print or to keep; 0 for all probabilities (one row each, a .parquet file)
+    one_row: bool = False, # write one row per image, with class_2, name_2, …, instead of a row per class?
+    temperature: float | None = None, # of the averaged probabilities, as mid calibrate gives it (config.json's, or 1)
     exif: bool = False, # turn photographs as their EXIF data say? (torchvision, timm and mid evaluate do not)
     format: str = "table", # on standard output: table, csv, json or jsonl
     compute: PredictOptions, # engine, precision and device
-    out: str | None = None, # .csv, .json, .jsonl or .parquet file; with --engine ray a folder, new or to be resumed
+    out: str | None = None, # .csv, .json, .jsonl or .parquet file, or - for CSV on standard output; with ray a folder
     preprocessing: PreprocessingOptions, # instead of the library's
     files: LimitOptions, # how large an image may be
 ) -> None:
     "Classify image files by the average of their crops, or a corpus of them with Ray."
-    if top < 1: raise InputError(f"--top {top}: expected 1 or more")
     if format not in _FORMATS: raise InputError(f"--format {format!r}: expected {', '.join(_FORMATS)}")
-    given = preprocessing.given()
     if compute.engine.partition(":")[0] == "ray":
         _refuse_for_corpus(model, images, out, network, compute, preprocessing)
-        if exif or format != "table": raise InputError("--exif and --format are not for --engine ray")
+        if top < 1: raise InputError(f"--top {top}: expected 1 or more")
+        others = exif or one_row or temperature or format != "table"
+        if others: raise InputError("--exif, --one-row, --temperature and --format are not for --engine ray")
         settings = recipe, top, network.checkpoint, compute.engine, files.limits()
         return _predict_corpus(images[0], out, network.network(model), *settings)
+    from mid_nbdev.analysis.predictions import check_top
     from mid_nbdev.analysis.results import table_bytes, write_table
     from mid_nbdev.crops.recipes import Plan, parse_recipe
     from mid_nbdev.data.sources import names_of_classes
 
-    if out is not None: _require_place(out)
+    if out == "-": out, format = None, "csv" if format == "table" else format
+    one_row = one_row or top == 0
+    check_top(top, _FORMATS[format] if out is None or format != "table" else Path(out).suffix.lower())
+    if out is not None: require_place("--out", out, ("image", "prediction" if one_row else "place"))
     if not (found := _list_images(images)): raise InputError(f"{', '.join(images)}: no image files there")
-    classifier, plan = network.load(model, given, *images), Plan((parse_recipe(recipe),))
+    classifier, plan = network.load(model, preprocessing.given(), *images), Plan((parse_recipe(recipe),))
     if plan.recipes[0].level == "feature": classifier.require_features()
     names = network.names_for(classifier) or names_of_classes(None, classifier.num_classes)
     tell_preprocessing(classifier)
     if not exif: _tell_turned(found)
     answers, failed = _predict_files(found, classifier, plan, compute, files.limits(), exif)
-    table = _best(answers, names, top)
-    if out is not None: write_table(Path(out), _with_failures(table, failed))
-    if format != "table": show(table_bytes(_with_failures(table, failed), _FORMATS[format]).decode().rstrip())
-    elif out is None and answers: _print_predictions(table)
+    answers = _scaled(answers, classifier, plan.recipes[0], temperature)
+    shown, table = _table(answers, failed, names, top, one_row)
+    if out is not None: write_table(Path(out), table)
+    if format != "table": show(table_bytes(table, _FORMATS[format]).decode().rstrip())
+    elif out is None and answers: _print_predictions(shown)
     for path, reason in failed: say(f"{path}: {reason}")
     if failed: raise typer.Exit(1)
 

@@ -25,6 +25,7 @@ from ..data.files import csv_bytes, printable, write_whole
 from ..data.images import ImageSource, is_passing
 from ..data.reading import Patience, read_hash, read_image
 from ..errors import InputError
+from .answers import lacking_answers, write_answers
 from .claims import Claims, Process, claim_each, find_process, is_leftover, remove_leftovers
 from .evaluate import Compute, CropLogits, Part, evaluate_parts, refuse_misfits, split_parts
 from mid_nbdev.evaluation.run_files import (
@@ -227,7 +228,7 @@ def _foreign_file(
     "A file in a folder that is not of a run whose manifest is gone, or just about to be written."
     paths = [*folder.iterdir(), *folder.glob("parts/*"), *folder.glob("crops/*")]
     there = {path.relative_to(folder).as_posix() for path in paths if not is_leftover(path.name)}
-    parts, own = {name for name in there if name.startswith("parts/")}, {"manifest.json", "parts", "crops"}
+    parts, own = {name for name in there if name.startswith("parts/")}, {"manifest.json", "parts", "crops", "answers"}
     own |= {name for name in parts if read_mark(folder / name).run}
     if parts: own |= {*_BESIDE, *(name for name in there if name.startswith("crops/"))}
     return min(there - own, default="")
@@ -236,7 +237,7 @@ def _refuse_foreign(
     folder: Path, # for a run
 ) -> None:
     "Raise `InputError` for a folder that holds anything but a run: nothing in it is ours to replace or remove."
-    for inner in (folder / "parts", folder / "crops"):
+    for inner in (folder / "parts", folder / "crops", folder / "answers"):
         if not inner.is_symlink(): continue
         raise InputError(f"{inner}: is a link, and a run writes into its own folder alone; "
                          "put a folder in its place, or give another --out")
@@ -293,6 +294,7 @@ def _fill(
             numbers = claim_each(claims, process.order(missing), lambda number: run.path(number).exists(), taken)
             for done, part in enumerate(evaluate(parts[number] for number in numbers)):
                 if part.crops: write_whole(_crops_path(run, taken[done]), crops_bytes(part.crops))
+                write_answers(run.folder, run.mark(taken[done]), part.answers)
                 write_whole(run.path(taken[done]), part_bytes(part, run.mark(taken[done]) or NOBODY))
                 claims.release(taken[done])
             bar.update(sum(len(parts[number]) for number in run.present()) - bar.n)
@@ -348,6 +350,7 @@ def _refuse_replaced(run: Run, table: pa.Table, numbers: dict[str, int], source:
 def _mend(
     run: Run, # run
     source: ImageSource, # its images
+    keep_answers: str | None = None, # recipe whose probabilities are to be kept
 ) -> None:
     "Remove what is to be computed again and unfinished files, where the folder can be written."
     again, present = dict[int, str](), run.present()
@@ -362,8 +365,9 @@ def _mend(
         else:
             if number in compared: _refuse_replaced(run, table, numbers, source)
             if _can_be_read_now(run, failed, numbers, source): again[number] = "lacks images that can be read now"
+    again |= dict.fromkeys(lacking_answers(run, keep_answers), f"has no probabilities of {keep_answers}")
     for number, why in again.items(): _remove_part(run, number, why)
-    for folder in (run.folder, run.folder / "parts", run.folder / "crops"): remove_leftovers(folder)
+    for name in ("", "parts", "crops", "answers"): remove_leftovers(run.folder / name)
 
 def _list_failures(
     run: Run, # run
@@ -398,7 +402,7 @@ def evaluate_run(
     seed: int = 0,
     process: Process | None = None,
     origin: dict | None = None,
-    keep_crops: bool = False,
+    keep_crops: bool = False, keep_answers: str | None = None,
     **kwargs,
 ) -> Run:
     """Evaluate a source into a run folder, with a progress bar; parts that are there already are kept.
@@ -412,6 +416,8 @@ def evaluate_run(
         process: Which of the processes that share the run this is; None reads what `torchrun` or SLURM says.
         origin: Where network and images come from, for `mid verify`; kept beside the manifest, decides no number.
         keep_crops: Write the logits of every crop too, in half precision where they fit?
+        keep_answers: One of the recipes, whose probabilities of all classes are kept for `read_answers`; parts that
+            are there without them are computed again.
         **kwargs: Fields of `Compute`: device, engine, dtype, batch_size, workers. For a run that is there, the engine
             "auto" and a batch size of None are the run's own.
 
@@ -442,7 +448,7 @@ def evaluate_run(
     except InputError as error:
         if "data.fingerprint" not in str(error): raise
         raise InputError(f"{error}{_other_image(folder, source)}") from error
-    _mend(run, source)
+    _mend(run, source, keep_answers)
     if missing := run.missing():
         engine, size = run.manifest["engine"], compute.batch_size or run.manifest["batch_size"]
         if ready is None or (ready.name, ready.batch_size) != (engine, size):
@@ -450,7 +456,8 @@ def evaluate_run(
         done = len(source) - sum(len(run.parts()[number]) for number in missing)
         bar = tqdm(total=len(source), initial=done, unit="image", desc=classifier.name, disable=process.number > 0)
         if origin is not None: write_whole(run.folder / "origin.json", json.dumps(origin, indent=2).encode())
-        settings = {**vars(compute), "engine": ready, "seed": seed, "keep_crops": keep_crops, "progress": bar}
+        settings = {**vars(compute), "engine": ready, "seed": seed, "progress": bar}
+        settings |= {"keep_crops": keep_crops, "keep_answers": keep_answers}
         _fill(run, process, lambda parts: evaluate_parts(classifier, source, plan, parts, **settings), bar)
     _list_failures(run)
     return run

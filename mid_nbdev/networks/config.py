@@ -171,9 +171,10 @@ def config_content(
     stated = {"input_size": size, "crop_pct": _crop_pct(expected.resize_to, expected.crop_size), "crop_mode": "center",
               "interpolation": expected.interpolation.removesuffix("-torch"), "mean": list(expected.mean),
               "std": list(expected.std), "num_classes": classifier.num_classes}
+    named = list(label_names) if len(set(label_names)) == classifier.num_classes else [] # each name is one class's
     kept = {"network": classifier.name, "interpolation": expected.interpolation, **own}
     return {"architecture": name, "num_classes": classifier.num_classes,
-            "num_features": classifier.feature_size, "label_names": label_names, "pretrained_cfg": stated,
+            "num_features": classifier.feature_size, "label_names": named, "pretrained_cfg": stated,
             "mid_nbdev": kept}
 
 def config_bytes(
