@@ -343,8 +343,7 @@ def test_a_run_is_calibrated(four):
     for number in range(8, 48):
         noise = np.random.default_rng(number).integers(0, 256, (40, 44, 3), dtype=np.uint8)
         Image.fromarray(noise).save(Path("images") / "dacb"[number % 4] / f"{number}.png")
-    mid(*run, "--out", "more", "--keep", "crops")
-    mid(*run, "--out", "more", "--predictions", "rows.csv")
+    mid(*run, "--out", "more", "--keep", "crops", "--predictions", "rows.csv")
     _, err = mid("calibrate", "more", "--config", "config.json", "--plot", "plot.png")
     found = read_config(".").temperatures["5FC"]
     assert f"temperature {found:g} for 5FC" in err
