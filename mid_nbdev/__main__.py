@@ -10,6 +10,7 @@ import os
 import sys
 
 import mid_nbdev.cli.calibrate  # noqa: F401
+import mid_nbdev.cli.choose  # noqa: F401
 import mid_nbdev.cli.compare  # noqa: F401
 import mid_nbdev.cli.evaluate  # noqa: F401
 import mid_nbdev.cli.export  # noqa: F401

@@ -17,6 +17,8 @@ from torchvision.transforms import v2
 from mid_nbdev.analysis.calibration import calibrate_run
 from mid_nbdev.averaging.temperature import fit_temperature, match_confidence, scale
 from mid_nbdev.averaging.wrapper import MID
+from mid_nbdev.data.sources import find_source
+from mid_nbdev.deployment.trackers import run_metrics, to_fiftyone
 from mid_nbdev.errors import InputError
 from mid_nbdev.evaluation.answers import answers_of_crops, read_answers
 from mid_nbdev.evaluation.runs import Run, read_crops
@@ -357,3 +359,29 @@ def test_a_run_is_calibrated(four):
     crops = answers_of_crops(read_crops(Run.open("more")), "5FC", Run.open("more").manifest["crops"])
     assert np.allclose(crops.probabilities, read_answers(Run.open("more"), "5FC").probabilities, atol=1e-2)
     assert "expected a path that ends in config.json" in mid("calibrate", "more", "--config", "x.pth", status=2)[1]
+
+
+def test_one_recipe_is_chosen(four):
+    given = ["choose", "timm/test_resnet", "--checkpoint", "best.pth", "--num-classes", "4"]
+    out, err = mid(*given, "--data", "images")
+    assert all(f" {recipe} " in out for recipe in ("CC", "FULL", "5FC+5MFC", "10QRC"))
+    assert "Take CC: " in out
+    assert "mid predict IMAGES --model timm/test_resnet --checkpoint best.pth --num-classes 4 --recipe CC" in out
+    assert "agreement" not in out
+    out, err = mid(*given, "--data", "images/a", "--budget", "2")
+    assert "no labels; answers are compared with those of an average of 30 crops" in err
+    assert "agreement %" in out
+    for option, value in (("--budget", "0"), ("--latency", "nan"), ("--images", "0")):
+        assert f"{option} {value}: expected more than 0" in mid(*given, "--data", "images", option, value, status=2)[1]
+    assert "no candidate is within the budget: CC takes 1 forwards" in mid(
+        *given, "--data", "images/a", "--latency", "0.000001", status=2)[1]
+
+
+def test_numbers_and_tags_for_other_tools(four):
+    mid("evaluate", *four, "--out", "run", "--recipes", "CC,5FC+5MFC")
+    run, source = Run.open("run"), find_source("images", None, 4, ["d", "a", "c", "b"])
+    metrics = run_metrics(run)
+    assert {"CC/top1", "5FC_5MFC/gain_low"} <= set(metrics)
+    assert all(np.isfinite(value) for value in metrics.values())
+    with pytest.raises(InputError, match="pip install fiftyone"):
+        to_fiftyone(run, source)
