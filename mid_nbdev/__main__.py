@@ -13,6 +13,7 @@ import mid_nbdev.cli.calibrate  # noqa: F401
 import mid_nbdev.cli.choose  # noqa: F401
 import mid_nbdev.cli.compare  # noqa: F401
 import mid_nbdev.cli.evaluate  # noqa: F401
+import mid_nbdev.cli.explore  # noqa: F401
 import mid_nbdev.cli.export  # noqa: F401
 import mid_nbdev.cli.machine  # noqa: F401
 import mid_nbdev.cli.paper  # noqa: F401

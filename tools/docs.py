@@ -19,6 +19,7 @@ import sys
 import tempfile
 from configparser import ConfigParser
 from fnmatch import fnmatch
+from hashlib import sha256
 from pathlib import Path
 
 import yaml
@@ -29,6 +30,8 @@ from reference import entries, markdown, notebook_files
 ROOT = Path(__file__).resolve().parent.parent
 HIDDEN = ("hide", "default_exp", "export", "exporti")
 LONG = 12  # lines of a hundred characters: longer code is folded on pages that a reader comes to for the results
+EXPLORER = '<div class="explorer"></div>'  # where a page shows the explorer
+EXPLORED = (5, 6, 7, 10, 14)  # photographs of the demo that it shows
 REMOTE = (
     r'<script[^>]*\bsrc="https?://[^"]*"[^>]*></script>',
     r'<link[^>]*\brel="stylesheet"[^>]*href="https?://[^>]*>',
@@ -255,6 +258,38 @@ def render(folder: Path, engine: str) -> None:
         sys.exit("\n".join(problems))
 
 
+def explorer_frame() -> str:
+    "The explorer of a few photographs as a frame; empty where the demo's packages are not installed."
+    from mid_nbdev import InputError, explore
+    from mid_nbdev.analysis.page import explorer_page
+    from mid_nbdev.data.images import demo_source
+    from mid_nbdev.networks.process import cache_file
+
+    package = ROOT / "mid_nbdev"
+    decides = [path for path in sorted(package.rglob("*")) if path.suffix in (".py", ".js", ".css")]
+    digest = sha256(b"".join(path.read_bytes() for path in decides)).hexdigest()[:32]
+    kept = cache_file(f"explorer-{digest}.html")
+    try:
+        if not kept.exists():
+            explorer = explore("efficientnet_lite0", demo_source().take(EXPLORED), recipe="CC+9RC")
+            explorer.answers.networks[0].speed_up()
+            kept.write_text(explorer_page(explorer, ["auto", "20RC"]), encoding="utf-8")
+    except InputError as error:
+        print(f"no explorer on the site: {error}", file=sys.stderr)
+        return ""
+    page = kept.read_text(encoding="utf-8").replace("&", "&amp;").replace("'", "&#39;")
+    style = "width: 100%; height: 1150px; border: 0"
+    return f"<iframe title='What a network sees' loading='lazy' style='{style}' srcdoc='{page}'></iframe>"
+
+
+def place_explorer(folder: Path) -> None:
+    "Put the explorer where pages have a place for it; without JavaScript it is a still picture."
+    marked = [path for path in folder.rglob("*.html") if EXPLORER in path.read_text(encoding="utf-8")]
+    framed = explorer_frame() if marked else ""
+    for path in marked:
+        path.write_text(path.read_text(encoding="utf-8").replace(EXPLORER, framed), encoding="utf-8")
+
+
 def settle(folder: Path) -> None:
     "Make a rendered site self-contained: formulas as MathML, no fonts, styles or scripts from other sites."
     for path in folder.rglob("*.html"):
@@ -296,6 +331,7 @@ def build(root: Path, target: Path, engine: str = "") -> list[Path]:
         Book(root).stage(Path(folder))
         render(Path(folder), engine)
         settle(Path(folder) / "_docs")
+        place_explorer(Path(folder) / "_docs")
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(Path(folder) / "_docs", target)
     return sorted(target.rglob("*.html"))

@@ -221,7 +221,7 @@ class Pane {
     this.image = make("img", { alt: "", draggable: "false" });
     this.heat = make("canvas", { "aria-hidden": "true" });
     this.drawing = make("svg", { "aria-label": "boxes of the crops" });
-    this.photo = make("div", { class: "photo" }, this.image, this.heat, this.drawing);
+    this.photo = make("div", { class: "photo", onpointermove: (event) => this.pointAt(event), onpointerleave: () => this.light(null) }, this.image, this.heat, this.drawing);
     this.chosen = make("select", { "aria-label": "class of the map", onchange: () => this.explorer.choose(Number(this.chosen.value)) });
     this.mapState = make("span", { class: "quiet" });
     this.mapCanvas = make("canvas", { role: "img" });
@@ -337,22 +337,19 @@ class Pane {
     const { boxes, kinds } = this.scene;
     const shown = this.count();
     this.drawing.replaceChildren();
-    const edges = [];
     boxes.forEach(([top, left, size, mirrored], number) => {
-      const [kind, place] = kinds[number];
+      const [kind] = kinds[number];
       const lit = this.lit === number;
       const frame = { x: left + 0.5, y: top + 0.5, width: size - 1, height: size - 1 };
       const opacity = lit ? 1 : number >= shown ? 0.12 : this.lit !== null ? 0.25 : 0.9;
       const width = lit ? 4 : kind === "CC" ? 2.6 : 1.6;
       if (opacity > 0.2) this.drawing.append(make("rect", { class: "halo", ...frame, "stroke-width": width + 1.6, opacity }));
       this.drawing.append(make("rect", { class: "box", ...frame, stroke: COLORS[kind] ?? "#fff", "stroke-width": width, "stroke-dasharray": mirrored ? "6 4" : null, opacity, "data-crop": number }));
-      edges.push(make("rect", { class: "edge", ...frame, "data-edge": number, onpointerenter: () => this.light(number), onpointerleave: () => this.light(null), onclick: () => this.light(number, true) },
-        make("title", {}, `${kindName(kind, place)}: ${this.name(this.scene.top[number][0])} ${percent(this.scene.top[number][1])}`)));
     });
-    this.drawHand(edges);
+    this.drawHand(true);
   }
 
-  drawHand(edges) {
+  drawHand(anew) {
     const { crop_size: size } = this.scene;
     const { top, left } = this.hand();
     if (!this.handle) {
@@ -360,9 +357,7 @@ class Pane {
         onkeydown: (event) => this.nudge(event) },
       make("rect", { class: "under" }), make("rect", { class: "over" }), make("circle", { class: "grip" }));
       this.onDrag(this.handle, (event) => {
-        const area = this.drawing.getBoundingClientRect();
-        const scale = this.scene.width / area.width;
-        const point = { x: (event.clientX - area.left) * scale, y: (event.clientY - area.top) * scale };
+        const point = this.spot(event);
         if (event.type === "pointerdown") { const at = this.hand(); this.grip = { x: point.x - at.left, y: point.y - at.top }; }
         this.explorer.moveTo(Math.round(point.y - this.grip.y), Math.round(point.x - this.grip.x));
       });
@@ -373,9 +368,9 @@ class Pane {
     const grip = this.handle.querySelector("circle");
     const radius = (7 * this.scene.width) / Math.max(this.photo.clientWidth, 100);
     for (const [name, value] of Object.entries({ cx: left + size / 2, cy: top + size / 2, r: radius, fill: "#fff", "fill-opacity": 0.85, stroke: "#000", "stroke-width": radius / 4 })) grip.setAttribute(name, value);
-    if (edges) {
+    if (anew) {
       const focused = document.activeElement === this.handle;
-      this.drawing.append(this.handle, ...edges);
+      this.drawing.append(this.handle);
       if (focused) this.handle.focus({ preventScroll: true });
     }
   }
@@ -546,6 +541,31 @@ class Pane {
     this.describe();
   }
 
+  // Where a pointer is, in pixels of the photo.
+  spot(event) {
+    const area = this.drawing.getBoundingClientRect();
+    const scale = this.scene.width / area.width;
+    return { x: (event.clientX - area.left) * scale, y: (event.clientY - area.top) * scale, scale };
+  }
+
+  // The crop whose edge is nearest to a pointer, if one is near.
+  nearest(event) {
+    const { x, y, scale } = this.spot(event);
+    const away = this.scene.boxes.map(([top, left, size]) => {
+      const [across, down] = [Math.max(left - x, x - left - size), Math.max(top - y, y - top - size)];
+      return Math.max(across, down) > 0 ? Math.hypot(Math.max(across, 0), Math.max(down, 0)) : -Math.max(across, down);
+    });
+    const best = away.indexOf(Math.min(...away));
+    return away[best] < 6 * scale ? best : null;
+  }
+
+  pointAt(event) {
+    if (!this.scene || event.buttons) return;
+    const near = this.nearest(event);
+    this.photo.classList.toggle("near", near !== null);
+    this.light(near);
+  }
+
   lightBoxes() {
     const shown = this.count();
     const halos = this.drawing.querySelectorAll(".halo");
@@ -592,6 +612,8 @@ class Pane {
     let held = null;
     node.addEventListener("pointerdown", (event) => {
       if (!this.scene || event.button) return;
+      const near = node === this.handle ? this.nearest(event) : null;
+      if (near !== null) { this.light(near, true); return; }
       held = event.pointerId;
       node.setPointerCapture(held);
       if (node.focus && node === this.handle) node.focus({ preventScroll: true });
@@ -677,13 +699,16 @@ class Explorer {
     const own = getComputedStyle(document.body).getPropertyValue("--jp-layout-color1").trim();
     const { body, documentElement: top } = document;
     const told = body.dataset.jpThemeLight ?? (top.dataset.bsTheme && String(top.dataset.bsTheme !== "dark"));
-    const dark = told ? told === "false" : body.classList.contains("vscode-dark") || top.getAttribute("theme") === "dark"
-      || (!own && matchMedia("(prefers-color-scheme: dark)").matches);
+    const around = frame()?.ownerDocument.body.classList;
+    const site = around && (around.contains("quarto-dark") || around.contains("quarto-light")) ? around.contains("quarto-dark") : null;
+    const dark = site ?? (told ? told === "false" : body.classList.contains("vscode-dark") || top.getAttribute("theme") === "dark"
+      || (!own && matchMedia("(prefers-color-scheme: dark)").matches));
     this.root.classList.toggle("dark", dark);
+    if (!own) body.style.background = dark ? "#1c1d20" : "#ffffff";
     this.root.classList.toggle("page", !own);
     if (this.themes) return;
     this.themes = new MutationObserver(() => this.theme());
-    for (const node of [body, top]) this.themes.observe(node, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-bs-theme", "class", "theme"] });
+    for (const node of [body, top, frame()?.ownerDocument.body].filter(Boolean)) this.themes.observe(node, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-bs-theme", "class", "theme"] });
     this.preference = matchMedia("(prefers-color-scheme: dark)");
     this.changed = () => this.theme();
     this.preference.addEventListener("change", this.changed);
@@ -897,6 +922,19 @@ class Explorer {
     this.preference.removeEventListener("change", this.changed);
     for (const pane of this.panes) pane.dispose();
   }
+}
+
+// The frame that a page stands in, where it may be looked at.
+function frame() {
+  try { return window.frameElement; } catch { return null; }
+}
+
+// Makes the frame as high as what is in it.
+export function fitFrame() {
+  const around = frame();
+  if (!around) return;
+  const fit = () => { around.style.height = `${document.getElementById("explorer").offsetHeight + 24}px`; };
+  new ResizeObserver(fit).observe(document.getElementById("explorer"));
 }
 
 // Shows an explorer in an element; gives what ends it.

@@ -98,6 +98,7 @@ _PAGE = """<!DOCTYPE html>
 <script type="application/json" id="numbers">{numbers}</script>
 <script type="module">{script}
 mount(document.getElementById("explorer"), fromPage(JSON.parse(document.getElementById("numbers").textContent)));
+fitFrame();
 </script>
 </body>
 </html>
