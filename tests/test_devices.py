@@ -10,7 +10,7 @@ from mid_nbdev import MID, load_classifier
 from mid_nbdev.averaging.wrapper import forward_crops
 from mid_nbdev.data import reading
 from mid_nbdev.data.images import demo_source
-from mid_nbdev.evaluation.evaluate import Compute
+from mid_nbdev.evaluation.compute import Compute
 from mid_nbdev.networks.engines import TorchEngine
 from mid_nbdev.networks.process import precision
 

@@ -1,14 +1,49 @@
 "Number formats of the forward pass, and crops of several sizes in one engine."
 
+import copy
+import json
+import logging
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from mid_nbdev import MID
+from mid_nbdev.cli.options import ComputeOptions, VerifyOptions
+from mid_nbdev.data.images import ImageSource
 from mid_nbdev.errors import InputError
+from mid_nbdev.evaluation.compute import Compute, settle
+from mid_nbdev.evaluation.evaluate import evaluate
+from mid_nbdev.evaluation.runs import evaluate_run
+from mid_nbdev.evaluation.verify import verify_run
+from mid_nbdev.networks import converted, engines, formats
 from mid_nbdev.networks.classifier import Classifier, Preprocessing
 from mid_nbdev.networks.engines import TorchEngine, make_engine
+from mid_nbdev.networks.formats import Calibration, Change, Format, choose_format
 
 timm = pytest.importorskip("timm")
 SMALL = Preprocessing(48, 40, "bilinear", (0.5,) * 3, (0.5,) * 3)
+OPENVINO = {"engine": "openvino", "device": "cpu", "batch_size": 2}
+
+
+def needs_nncf() -> None:
+    pytest.importorskip("openvino", reason="without OpenVINO there is no int8")
+    if engines.find_spec("nncf") is None:
+        pytest.skip("without NNCF there is no int8")
+
+
+def crops_of(side: int, count: int = 2) -> torch.Tensor:
+    return torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hub(tmp_path_factory):
+    "A cache of its own for converted networks and measurements, in which no speed is measured for long."
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("hub")))
+        changed.setattr(formats, "crop_rate", lambda engine, *_: {"float32": 10, "bfloat16": 20}.get(engine.dtype, 40))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +52,19 @@ def tiny() -> Classifier:
     return Classifier(timm.create_model("test_resnet", num_classes=7).eval(), SMALL, "tiny")
 
 
-def crops_of(side: int, count: int = 2) -> torch.Tensor:
-    return torch.randint(0, 256, (count, side, side, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> ImageSource:
+    folder, numbers = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for number in range(30):
+        coarse = Image.fromarray(numbers.integers(0, 256, (6, 7, 3), dtype=np.uint8))
+        coarse.resize((60, 52)).save(folder / f"{number:02}.png")
+    return ImageSource(folder, tuple(f"{number:02}.png" for number in range(30)), np.arange(30) % 7)
+
+
+@pytest.fixture(scope="module")
+def int8_run(tiny, photos, tmp_path_factory):
+    needs_nncf()
+    return evaluate_run(tiny, photos, "CC,5FC", tmp_path_factory.mktemp("runs") / "int8", dtype="int8", **OPENVINO)
 
 
 def test_one_engine_computes_crops_of_several_sizes_in_their_order(tiny):
@@ -33,8 +79,158 @@ def test_one_engine_computes_crops_of_several_sizes_in_their_order(tiny):
 
 def test_a_size_that_a_network_does_not_take_is_named():
     pytest.importorskip("openvino")
-    fixed = Classifier(timm.create_model("test_vit", num_classes=7).eval(),
-                       Preprocessing(176, 160, "bilinear", (0.5,) * 3, (0.5,) * 3), "fixed")
-    engine = make_engine(fixed, "openvino", batch_size=1)
-    with pytest.raises(InputError, match="fixed does not take crops of 176x176 pixels"), torch.inference_mode():
-        list(engine.outputs([crops_of(176, 1)]))
+    layers = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 8, 8), torch.nn.Flatten(), torch.nn.Linear(2 * 5 * 5, 7))
+    engine = make_engine(Classifier(layers, SMALL, "fixed"), "openvino", batch_size=1)
+    with pytest.raises(InputError, match="fixed does not take crops of 48x48 pixels"), torch.inference_mode():
+        list(engine.outputs([crops_of(48, 1)]))
+
+
+def test_a_run_in_int8_says_what_that_changed_and_on_what_it_was_fitted(int8_run):
+    known = int8_run.manifest
+    measured = known["format"]["measured"]["int8"]
+    assert known["dtype"] == "int8" and len(known["calibration"]) == 16 and "nncf" in known["versions"]
+    assert measured["images"] == 12 and 0 < measured["max_shift"] < 0.05
+
+
+def test_int8_is_fitted_once(int8_run, tiny, photos, monkeypatch):
+    def again(*_):
+        raise AssertionError("fitted again")
+
+    monkeypatch.setattr(formats, "_quantise", again)
+    part = evaluate(tiny, photos, "CC,5FC", dtype="int8", **OPENVINO)
+    assert part.rows["p_true"].tolist() == int8_run.rows()["p_true"].tolist()
+
+
+def test_a_run_goes_on_in_its_own_format(int8_run, tiny, photos, caplog):
+    before = int8_run.rows()
+    int8_run.path(0).unlink()
+    with caplog.at_level(logging.INFO):
+        again = evaluate_run(tiny, photos, "CC,5FC", int8_run.folder, dtype="auto", tolerance=0, **OPENVINO)
+    assert "dtype auto: int8, as the run was begun" in caplog.text
+    assert again.rows().equals(before)
+
+
+def test_a_run_in_another_format_is_another_run(int8_run, tiny, photos):
+    for other in ({}, {"dtype": "bfloat16"}, {"dtype": "int8", "calibration": photos.take(range(12))}):
+        with pytest.raises(InputError, match="with other settings"):
+            evaluate_run(tiny, photos, "CC,5FC", int8_run.folder, **OPENVINO | other)
+
+
+def test_a_run_in_int8_is_computed_again_as_it_was(int8_run, tiny, photos):
+    done = verify_run(int8_run, tiny, photos, images=5)
+    assert (done.problems, done.recomputed, done.identical) == ([], 10, 10)
+
+
+def test_images_that_were_replaced_are_not_taken_for_those_that_int8_was_fitted_on(tiny, int8_run):
+    other = Calibration(crops_of(40, 20), int8_run.manifest["calibration"])
+    with pytest.raises(InputError, match="int8 was fitted on other images than these"):
+        other.quantise(other_graph := formats.Path("of-other-weights.xml"))
+    assert not other_graph.exists()
+
+
+def test_auto_takes_the_fastest_within_the_tolerance(tiny, photos, tmp_path, caplog):
+    needs_nncf()
+    with caplog.at_level(logging.INFO):
+        run = evaluate_run(tiny, photos, "CC", tmp_path / "run", dtype="auto", tolerance=1, **OPENVINO)
+    assert (run.manifest["dtype"], run.manifest["format"]["tolerance"]) == ("int8", 1)
+    assert list(run.manifest["format"]["measured"]) == ["float32", "bfloat16", "int8"]
+    assert "dtype auto: int8, the fastest that changes at most 100 % of predictions (float32 10 crops/s;" in caplog.text
+
+
+def test_auto_stays_with_float32_where_nothing_gains(tiny, photos, tmp_path, monkeypatch, caplog):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(formats, "crop_rate", lambda engine, *_: 10)
+    with caplog.at_level(logging.INFO):
+        compute = Compute(dtype="auto", tolerance=0.5, **OPENVINO | {"batch_size": 3})
+        settled, record = settle(compute, tiny, photos, 9)
+    assert settled.dtype == record["chosen"] == "float32" and "float32, no other is faster" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "tolerance, rates, taken",
+    [
+        (0.01, (10, 20, 40), "bfloat16"),
+        (0.03, (10, 20, 40), "int8"),
+        (0.03, (10, 20, 21), "bfloat16"),
+        (0.03, (10, 10.5, 40), "int8"),
+        (0, (10, 20, 40), "float32"),
+    ],
+)
+def test_what_is_chosen(tolerance, rates, taken):
+    changes = [Change(200, changed, 0.0, 0.0) for changed in (0, 2, 6)]
+    found = [Format(*one) for one in zip(("float32", "bfloat16", "int8"), rates, changes)]
+    assert choose_format(found, tolerance).dtype == taken
+
+
+def test_a_wrapper_computes_in_int8_and_is_copied(tiny, photos):
+    needs_nncf()
+    pictures = [Image.open(photos.file(number)) for number in range(30)]
+    wrapper = MID(tiny, "5FC", engine="openvino", dtype="int8", calibration=pictures[:20])
+    ours, exact = wrapper(pictures[20:]), MID(tiny, "5FC")(pictures[20:])
+    assert 0 < float((ours - exact).abs().max()) < 0.05
+    torch.testing.assert_close(copy.deepcopy(wrapper)(pictures[20:]), ours)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_wrapper_computes_in_a_low_precision_without_an_engine(tiny, photos, dtype):
+    picture = Image.open(photos.file(0))
+    shift = float((MID(tiny, "5FC", dtype=dtype)(picture) - MID(tiny, "5FC")(picture)).abs().max())
+    assert 0 < shift < 0.01
+
+
+def test_what_int8_cannot_do_is_refused(tiny, photos, monkeypatch):
+    pytest.importorskip("openvino")
+    picture, many = Image.open(photos.file(0)), [crops_of(40)[0]] * 12
+    with pytest.raises(InputError, match="not in int8; use openvino, on the CPU"):
+        evaluate(tiny, photos, "CC", dtype="int8", device="cpu")
+    with pytest.raises(InputError, match="fitted on images, and there are none: give some hundreds as `calibration`"):
+        MID(tiny, "CC", engine="openvino", dtype="int8")(picture)
+    with pytest.raises(InputError, match="calibration holds no images"):
+        MID(tiny, "CC", engine="openvino", dtype="int8", calibration=[])
+    needs_nncf()
+    with pytest.raises(InputError, match="expected 10 or more to fit it on, there are 2; give others"):
+        evaluate(tiny, photos.take([0, 1, 2]), "CC", dtype="int8", **OPENVINO)
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "nncf" else name)
+    with pytest.raises(InputError, match=r'dtype int8 needs nncf; run: pip install "mid_nbdev\[cpu\]"'):
+        MID(tiny, "CC", engine="openvino", dtype="int8", calibration=many)(picture)
+
+
+def test_a_network_that_does_not_stand_a_format_is_refused(tiny, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(converted, "_agreed", set())
+    monkeypatch.setattr(converted, "_likeness", lambda *_: 0.3)
+    with pytest.raises(InputError, match="tiny does not stand bfloat16 on engine openvino: .* correlation of 0.30"):
+        make_engine(tiny, "openvino", "bfloat16", 2)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"dtype": "auto"}, "dtype auto needs a tolerance"),
+        ({"dtype": "auto", "tolerance": 1.5}, "expected a share of the predictions from 0 to 1"),
+        ({"dtype": "auto", "tolerance": float("nan")}, "expected a share of the predictions from 0 to 1"),
+        ({"dtype": "int8", "tolerance": 0.01}, "is for dtype auto"),
+        ({"calibration": "photos"}, "--calibration is for --dtype int8 or auto"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        ComputeOptions(**given)
+
+
+def test_images_to_fit_on_are_a_folder_or_a_glob(photos, tmp_path):
+    folder = ComputeOptions(dtype="int8", calibration=str(photos.root)).given()["calibration"]
+    some = ComputeOptions(dtype="int8", calibration=f"{photos.root}/1*.png").given()["calibration"]
+    assert (len(folder), len(some)) == (30, 10) and some.file(0) == photos.file(10)
+    with pytest.raises(InputError, match="no images there to fit int8 on"):
+        ComputeOptions(dtype="int8", calibration=str(tmp_path / "*.jpg")).given()
+    assert VerifyOptions(calibration=str(photos.root)).given().keys() == {"calibration"}
+
+
+def test_what_was_measured_decides_no_number(int8_run):
+    changed = json.loads(json.dumps(int8_run.manifest))
+    changed["format"]["measured"]["int8"]["rate"] = 1.0
+    from mid_nbdev.evaluation.run_files import manifest_differences, run_hash
+
+    assert manifest_differences(int8_run.manifest, changed) == []
+    assert run_hash(int8_run.manifest) == run_hash(changed)

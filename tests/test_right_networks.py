@@ -14,10 +14,11 @@ from torch import nn
 
 from mid_nbdev.averaging.wrapper import MID
 from mid_nbdev.errors import InputError
-from mid_nbdev.networks import engines
+from mid_nbdev.networks import converted
 from mid_nbdev.networks.checkpoints import read_checkpoint
 from mid_nbdev.networks.classifier import Classifier, Preprocessing
-from mid_nbdev.networks.engines import TorchEngine, cache_key, make_engine
+from mid_nbdev.networks.converted import cache_key
+from mid_nbdev.networks.engines import TorchEngine, make_engine
 from mid_nbdev.networks.models import fill, load_classifier, parse_name, restrict
 from mid_nbdev.networks.views import Watch, unchanged
 
@@ -178,7 +179,7 @@ def test_what_cannot_be_copied_and_lists_of_modules():
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr(engines, "_agreed", set())
+    monkeypatch.setattr(converted, "_agreed", set())
     return tmp_path
 
 
@@ -206,7 +207,7 @@ def test_equal_weights_and_another_attribute_are_another_network(hub):
 
 def test_a_cached_graph_that_disagrees_is_converted_anew(hub, monkeypatch, caplog):
     pytest.importorskip("openvino")
-    monkeypatch.setattr(engines, "cache_key", lambda classifier, *details: "one")
+    monkeypatch.setattr(converted, "cache_key", lambda classifier, *details: "one")
     network, other = Small().eval(), Small().eval()
     for one in (network, other):
         engine = make_engine(Classifier(one, SMALL), "openvino", batch_size=2)

@@ -28,6 +28,7 @@ from ..data.images import to_rgb
 from ..errors import InputError
 from ..networks.classifier import Classifier
 from ..networks.engines import Engine, TorchEngine, make_engine
+from ..networks.formats import fit_on
 from ..networks.models import load_classifier
 from ..networks.process import precision
 from ..networks.views import unchanged
@@ -185,8 +186,8 @@ def _with_boxes(
     found = []
     for picture, key in zip(pictures, keys):
         image = resize(picture, expected.resize_to, expected.interpolation).to(device)
-        height, width = image.shape[:2]
-        found.append((image, plan.boxes(height, width, expected.crop_size, key, seed)))
+        boxes = plan.boxes(image.shape[0], image.shape[1], expected.crop_size, key, seed)
+        found.append((image, boxes))
     return found
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #2346d930
@@ -256,10 +257,13 @@ class Wrapper(nn.Module):
         batch_size: int = 32, # most crops a forward pass
         engine: str = "eager", # one of `ENGINES`, for the device that the classifier is on
         transform=None, # that a plain network was validated with
+        dtype: str = "float32", # precision of the forward pass, one of `DTYPES`
+        calibration: Iterable | None = None, # images that int8 is fitted on
     ):
         super().__init__()
         self.classifier = open_classifier(classifier, level, transform)
-        self.seed, self.batch_size, self.engine = seed, batch_size, engine
+        self.seed, self.batch_size, self.engine, self.dtype = seed, batch_size, engine, dtype
+        self.calibration = calibration if calibration is None else fit_on(self.classifier, map(as_pil, calibration))
         self._engines: dict[tuple, Engine] = {}
         self.crops_used: torch.Tensor | None = None # how many crops each image of the last call got
 
@@ -275,10 +279,10 @@ class Wrapper(nn.Module):
     ) -> Engine: # on the classifier's device
         "The engine, made when first needed."
         most = max(1, min(self.batch_size, crops))
-        if self.engine == "eager": return TorchEngine(self.classifier, batch_size=most)
-        key = (self.engine, self.device)
+        if self.engine == "eager" and self.dtype == "float32": return TorchEngine(self.classifier, batch_size=most)
+        key = (self.engine, self.dtype, where := self.device)
         if getattr(self._engines.get(key), "classifier", None) is not self.classifier:
-            self._engines[key] = make_engine(self.classifier, self.engine, device=self.device)
+            self._engines[key] = make_engine(self.classifier, self.engine, self.dtype, None, where, self.calibration)
         return self._engines[key]
 
     def _average(
@@ -323,9 +327,11 @@ class MID(Wrapper):
         transform: For a plain network the transform of torchvision or timm that it was validated with.
         temperature: What the averaged probabilities are scaled by: p^(1/temperature), normalised; above 1 makes them
             less confident. None takes what a `config.json` states for the recipe, or else 1.
+        dtype: Precision of the forward pass, one of `DTYPES`; "int8" is for the engine "openvino".
+        calibration: Images that "int8" is fitted on, some hundreds of the kind that will come, without labels.
 
     Raises:
-        InputError: The classifier is none, or has no such level; the recipe cannot be read.
+        InputError: The classifier is none, or has no such level; the recipe cannot be read; no images to fit on.
 
     Example:
         >>> from mid_nbdev import MID
@@ -334,9 +340,10 @@ class MID(Wrapper):
     """
 
     def __init__(self, classifier: Classifier | nn.Module | str, recipe: str | AnyRecipe = "20RC", seed: int = 0,
-                 batch_size: int = 32, engine: str = "eager", *, transform=None, temperature: float | None = None):
+                 batch_size: int = 32, engine: str = "eager", *, transform=None, temperature: float | None = None,
+                 dtype: str = "float32", calibration=None):
         read = parse_recipe(recipe)
-        super().__init__(classifier, read.level, seed, batch_size, engine, transform)
+        super().__init__(classifier, read.level, seed, batch_size, engine, transform, dtype, calibration)
         self.recipe = read
         self.temperature = temperature if temperature is None else check_temperature(temperature)
 
@@ -344,7 +351,6 @@ class MID(Wrapper):
     def scaled_by(self) -> float:
         "The temperature that was given, or that a `config.json` states for the recipe, or 1."
         return self.classifier.temperatures.get(str(self.recipe), 1.0) if self.temperature is None else self.temperature
-
 
     @torch.no_grad()
     def forward(self, images, keys: Sequence[str] | None = None) -> torch.Tensor:
@@ -371,7 +377,6 @@ class MID(Wrapper):
         pictures, named = named_pictures(images, keys)
         return scale(self._average(pictures, named, Plan((self.recipe,))), self.scaled_by)
 
-# %% ../../nbs/averaging/00_wrapper.ipynb #c104506a
 @patch
 @torch.no_grad()
 def fit(self: MID, images, budget: float | None = None, agreement: float | None = None) -> MID:
@@ -420,8 +425,7 @@ def crop_outputs(
     picture, expected = as_pil(image), classifier.preprocessing
     resized = resize(picture, expected.resize_to, expected.interpolation)
     name = _image_key(picture) if key is None else key
-    height, width = resized.shape[:2]
-    boxes = plan.boxes(height, width, expected.crop_size, name, seed)
+    boxes = plan.boxes(resized.shape[0], resized.shape[1], expected.crop_size, name, seed)
     on_device = resized.to(classifier.device)
     with torch.no_grad():
         engine, with_features = TorchEngine(classifier), bool(plan.rows("feature"))

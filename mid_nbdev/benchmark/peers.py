@@ -24,9 +24,9 @@ from ..data.files import image_files, package_folder
 from ..data.images import ImageSource, crop_key, demo_source, open_source
 from ..errors import InputError
 from ..networks.classifier import Classifier
-from ..networks.engines import DTYPES, pick_device, usable_cores
+from ..networks.engines import DTYPES, pick_device
 from ..networks.models import load_classifier
-from ..networks.process import precision
+from ..networks.process import precision, usable_cores
 
 # %% ../../nbs/benchmark/00_peers.ipynb #6ce12c22
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from ..data.images import image_shapes
 from ..evaluation.evaluate import make_part
 from ..evaluation.run_files import part_bytes
 from ..networks.choose import load_engine
-from ..networks.engines import DTYPES, usable_cores
+from ..networks.engines import DTYPES
+from ..networks.process import usable_cores
 
 # %% ../../nbs/benchmark/02_stages.ipynb #75f766b8
 def _openvino_product(

@@ -64,7 +64,7 @@ def _devices() -> list[str]: # a line each
     "Processors that PyTorch can use here."
     import torch
 
-    from mid_nbdev.networks.engines import usable_cores
+    from mid_nbdev.networks.process import usable_cores
 
     capability = torch.backends.cpu.get_cpu_capability()
     lines = [f"cpu: {usable_cores()} cores, {torch.get_num_threads()} threads, {capability}"]
@@ -103,7 +103,7 @@ def _slow_processors() -> list[str]: # a sentence each
     "What would make forward passes slow on this machine, and why."
     import torch
 
-    from mid_nbdev.networks.engines import usable_cores
+    from mid_nbdev.networks.process import usable_cores
 
     cores, threads, reasons = usable_cores(), torch.get_num_threads(), []
     if not torch.cuda.is_available():
@@ -242,8 +242,9 @@ def bench_command(
 
     from mid_nbdev.analysis.plots import use_style
     from mid_nbdev.analysis.results import refuse_other_table, refuse_replacing
-    from mid_nbdev.benchmark.bench import long_table, plot_benchmark, processor
+    from mid_nbdev.benchmark.bench import long_table, plot_benchmark
     from mid_nbdev.benchmark.peers import Task
+    from mid_nbdev.networks.choose import processor
     from mid_nbdev.networks.engines import DTYPES, check_engine
 
     refuse_other_table(out / "bench.csv", ["section", "case", "figure", "value"])

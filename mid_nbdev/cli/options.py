@@ -159,7 +159,9 @@ class PreprocessingOptions(Options):
 class ComputeOptions(Options):
     "What computes the forward passes, and where."
     engine: str = "auto" # eager, compile, openvino, onnxruntime, or auto: the fastest that agrees with PyTorch
-    dtype: str = "float32" # precision of the forward pass: float32, bfloat16, float16, or tf32 on a GPU
+    dtype: str = "float32" # of the forward pass: float32, bfloat16, int8 (OpenVINO), float16, tf32 (GPU), auto
+    tolerance: float | None = None # for --dtype auto: share of predictions, 0 to 1, that a faster format may change
+    calibration: str | None = None # folder or glob of images to fit int8 on (300 of those evaluated)
     batch_size: int | None = None # crops per forward pass (measured)
     workers: int | None = None # threads that decode images (one per core, at most 16)
     device: str | None = None # cpu, cuda or cuda:N (a GPU where there is one)
@@ -170,9 +172,20 @@ class ComputeOptions(Options):
         if self.workers is not None and self.workers < 0:
             raise InputError(f"--workers {self.workers}: expected 0 (decode in this thread) or more")
 
+        if self.calibration and self.dtype not in ("int8", "auto", ""):
+            raise InputError("--calibration is for --dtype int8 or auto: no other format is fitted on images")
+        if self.tolerance is None and self.dtype != "auto": return
+        from mid_nbdev.networks.formats import check_tolerance
+
+        check_tolerance(self.tolerance, self.dtype)
+
     def given(self) -> dict[str, Any]: # options of `evaluate_run`
         "What was given, as the library takes it."
-        return {name: value for name, value in asdict(self).items() if value not in (None, "")}
+        found = {name: value for name, value in asdict(self).items() if value not in (None, "")}
+        if "calibration" not in found: return found
+        from mid_nbdev.evaluation.formats import unlabelled_images
+
+        return found | {"calibration": unlabelled_images(found["calibration"])}
 
 @dataclass(frozen=True)
 class PredictOptions(ComputeOptions):
@@ -186,6 +199,7 @@ class VerifyOptions(ComputeOptions):
     "What computes a run's rows again, and where."
     engine: str = "" # what computes them again: eager, compile, openvino or onnxruntime (the run's)
     dtype: str = "" # precision in which they are computed again (the run's)
+    tolerance: ClassVar[None] = None # type: ignore[misc]
     batch_size: int | None = None # crops per forward pass (the run's)
 
 # %% ../../nbs/cli/01_options.ipynb #opt13lim

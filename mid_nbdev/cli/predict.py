@@ -47,17 +47,22 @@ def _engine(
     classifier, # network
     compute: PredictOptions, # engine, precision and device
     crops: int, # of each image
-    images: int, # how many
+    source, # the images
 ):
     "The engine that was asked for, on its device."
+    from mid_nbdev.evaluation.compute import Compute, fitted_on, settle
     from mid_nbdev.networks.choose import load_engine
     from mid_nbdev.networks.engines import TorchEngine, check_engine, make_engine, pick_device
 
     device, name, size = pick_device(compute.device or "cpu"), compute.engine, compute.batch_size
-    if name == "auto": return load_engine(classifier, name, compute.dtype, size, device, images * crops)
-    if name != "eager": return make_engine(classifier, name, compute.dtype, size, device)
-    check_engine(name, compute.dtype, device)
-    return TorchEngine(classifier.to(device), compute.dtype, min(size or 32, crops))
+    given = compute.given() | {"device": str(device)}
+    settled, _ = settle(Compute(**given), classifier, source, len(source) * crops)
+    dtype = settled.dtype
+    fitted = fitted_on(settled, classifier, source) if dtype == "int8" else None
+    if name == "auto": return load_engine(classifier, name, dtype, size, device, len(source) * crops, fitted)
+    if name != "eager": return make_engine(classifier, name, dtype, size, device, fitted)
+    check_engine(name, dtype, device)
+    return TorchEngine(classifier.to(device), dtype, min(size or 32, crops))
 
 # %% ../../nbs/cli/04_predict.ipynb #ef16a567
 def _tell_turned(
@@ -94,11 +99,11 @@ def _predict_files(
     from mid_nbdev.data.files import printable
     from mid_nbdev.data.images import ImageSource, crop_key
     from mid_nbdev.data.reading import read_images
-    from mid_nbdev.networks.engines import usable_cores
+    from mid_nbdev.networks.process import usable_cores
 
     expected, answers, failed = classifier.preprocessing, [], []
-    engine = _engine(classifier, compute, len(plan.crops), len(files))
     source = ImageSource(Path(), tuple(files), np.zeros(len(files), dtype=np.int64), limits=limits)
+    engine = _engine(classifier, compute, len(plan.crops), source)
     threads = min(16, usable_cores()) if compute.workers is None else compute.workers
     how = (expected.resize_to, expected.interpolation)
     images = read_images(source, range(len(files)), *how, threads, exif=exif)

@@ -49,6 +49,17 @@ def _fitted(
     policy = run.manifest["recipes"][-1]
     return [f"The margin of {policy} was fitted ({fitted}) on up to 200 of these same images, without their labels."]
 
+def _format(
+    run, # run
+) -> list[str]: # a line, or none
+    "What is to be said of a lower precision than float32."
+    known, kept = run.manifest["dtype"], run.manifest.get("format", {})
+    if not (measured := kept.get("measured", {}).get(known)) or known == "float32": return []
+    chosen = f"chosen within a tolerance of {kept['tolerance']:g}" if "tolerance" in kept else "asked for"
+    shift = f"{measured['mean_shift']:.4f} on average, {measured['max_shift']:.3f} at most"
+    return [f"{known} ({chosen}) changed {measured['changed']} of {measured['images']} center crops' predictions "
+            f"against float32, and shifted probabilities by {shift}."]
+
 def _print_runs(
     runs: list, # runs
     found: list, # table and title of each
@@ -72,7 +83,7 @@ def _print_runs(
     if format == "latex": show(table_bytes(shown, ".tex").decode())
     else: print_table(shown, markdown=format == "markdown")
     lines = remarks(joined) + power_remarks(joined)
-    for run in runs: lines += _fitted(run)
+    for run in runs: lines += _fitted(run) + _format(run)
     if lines: show("\n".join(map(line, lines)) + "\n")
 
 # %% ../../nbs/cli/03_report.ipynb #repBshow

@@ -43,10 +43,13 @@ def make_manifest(
     engine: str, # what computes it
     batch_size: int | None, # crops a forward pass
     keep_crops: bool = False, # are the logits of every crop kept?
+    calibration: str = "", # what the crops are called that int8 was fitted on
+    format: dict | None = None, # what the format was seen to change; it decides no number
 ) -> dict: # as it is written to manifest.json
     "Everything that decides a run's numbers."
     libraries = ["mid_nbdev", "torch", "torchvision", "timm", "pillow", "numpy"]
     if engine in ("openvino", "onnxruntime"): libraries.append(engine)
+    if dtype == "int8": libraries.append("nncf")
     return {
         "network": classifier.name, "weights": weights_hash(classifier),
         "parameters": sum(weights.numel() for weights in classifier.parameters()),
@@ -54,6 +57,7 @@ def make_manifest(
         "pixels": decoder_hash(classifier.preprocessing.resize_to, classifier.preprocessing.interpolation),
         "recipes": [str(recipe) for recipe in plan.recipes],
         "seed": seed, "dtype": dtype, "engine": engine, "batch_size": batch_size,
+        **({"calibration": calibration} if calibration else {}), **({"format": format} if format else {}),
         **({"crops": [f"{kind}{number}" for kind, number in plan.crops]} if keep_crops else {}),
         "data": {"name": source.title or folder_name(source.root), "images": len(source),
                  "fingerprint": source.fingerprint()},
@@ -72,7 +76,7 @@ def _flat(
         found |= _flat(inner, f"{prefix}{key}.") if isinstance(inner, dict) else {f"{prefix}{key}": inner}
     return found
 
-_DECIDES_NOTHING = ("data.name", "batch_size") # what may differ between manifests of one run
+_DECIDES_NOTHING = ("data.name", "batch_size", "format.") # what entries begin with that may differ in one run
 
 def manifest_differences(
     old: dict, # a manifest
@@ -80,7 +84,7 @@ def manifest_differences(
 ) -> list[str]: # one line a setting that differs
     "In which settings two manifests differ, but for the data's name and the batch size."
     first, second = _flat(old), _flat(new)
-    compared = [name for name in {**first, **second} if name not in _DECIDES_NOTHING]
+    compared = [name for name in {**first, **second} if not name.startswith(_DECIDES_NOTHING)]
     short = lambda value: text if len(text := json.dumps(value)) < 60 else f"{text[:57]}..."
     return [f"{name}: the run has {short(first.get(name))}, now it is {short(second.get(name))}"
             for name in compared if first.get(name) != second.get(name)]
@@ -89,7 +93,7 @@ def run_hash(
     manifest: dict, # of a run
 ) -> str: # 32 hexadecimal digits; the same for manifests without differences
     "A hash of everything that decides a run's rows: its parts carry it."
-    decisive = {name: value for name, value in _flat(manifest).items() if name not in _DECIDES_NOTHING}
+    decisive = {name: value for name, value in _flat(manifest).items() if not name.startswith(_DECIDES_NOTHING)}
     return _digest(json.dumps(decisive, sort_keys=True).encode())
 
 def refuse_other_settings(

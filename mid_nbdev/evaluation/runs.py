@@ -27,7 +27,8 @@ from ..data.reading import Patience, read_hash, read_image
 from ..errors import InputError
 from .answers import lacking_answers, write_answers
 from .claims import Claims, Process, claim_each, find_process, is_leftover, remove_leftovers
-from .evaluate import Compute, CropLogits, Part, evaluate_parts, refuse_misfits, split_parts
+from .compute import Compute, as_begun, fitted_on, settle
+from .evaluate import CropLogits, Part, evaluate_parts, refuse_misfits, split_parts
 from mid_nbdev.evaluation.run_files import (
     NOBODY,
     ROWS,
@@ -303,21 +304,22 @@ def _fill(
 def _settle(
     folder: str | Path, # the run's folder
     compute: Compute, # how it shall be computed
+    settled: Callable[[], tuple[Compute, dict]], # decides the format, and says what it changes
     load: Callable[[Compute], Engine], # an engine
-    manifest: Callable[[str, int | None], dict], # from an engine's name and batch size to a manifest
-) -> tuple[Run, Engine | None]: # the run, and the engine if it had to be loaded to know its name
+    manifest: Callable[..., dict], # from settings, engine, batch size, format and what int8 was fitted on
+) -> tuple[Run, Compute, Engine | None]: # the run, its settings, and the engine if it had to be loaded for its name
     "Make a run or take up the one that is there, perhaps made by another process meanwhile."
     there = Path(folder) / "manifest.json"
     _refuse_foreign(Path(folder))
     if not there.exists():
-        ready = load(compute)
-        try: return _create_run(folder, manifest(ready.name, ready.batch_size)), ready
+        how, record = settled()
+        ready = load(how)
+        try: return _create_run(folder, manifest(how, ready.name, ready.batch_size, record)), how, ready
         except InputError:
             if not there.exists(): raise
-    engine = compute.engine if isinstance(compute.engine, str) else compute.engine.name
-    if engine == "auto": engine = Run.open(folder).manifest["engine"]
-    return _create_run(folder, manifest(engine, compute.batch_size)), None
-
+    how = as_begun(compute, kept := Run.open(folder).manifest)
+    again = manifest(how, getattr(how.engine, "name", how.engine), compute.batch_size, {}, kept.get("calibration", ""))
+    return _create_run(folder, again), how, None
 
 # %% ../../nbs/evaluation/03_runs.ipynb #mendcode1
 _COMPARED = 32 # images of a run that are compared with their hashes before it goes on
@@ -390,7 +392,6 @@ def _other_image(folder: str | Path, source: ImageSource) -> str:
     new = "" if run.missing() else min(now - known, default="")
     return f"\n  the image {new!r} is not in the run" if new else ""
 
-
 # %% ../../nbs/evaluation/03_runs.ipynb #7a2d0567
 @delegates(Compute)
 def evaluate_run(
@@ -418,8 +419,8 @@ def evaluate_run(
         keep_crops: Write the logits of every crop too, in half precision where they fit?
         keep_answers: One of the recipes, whose probabilities of all classes are kept for `read_answers`; parts that
             are there without them are computed again.
-        **kwargs: Fields of `Compute`: device, engine, dtype, batch_size, workers. For a run that is there, the engine
-            "auto" and a batch size of None are the run's own.
+        **kwargs: Fields of `Compute`: device, engine, dtype, batch_size, workers, tolerance, calibration. In a run that
+            is there, engine and dtype "auto" and a batch size of None are the run's own.
 
     Returns:
         The run, complete.
@@ -439,12 +440,15 @@ def evaluate_run(
         4
     """
     compute, process, plan = Compute.of(evaluate_run, kwargs), process or find_process(), make_plan(recipes)
-    compute = replace(compute, device=compute.device or process.device(torch.cuda.device_count()))
-    pick_device(compute.device)
+    pick_device(device := compute.device or process.device(torch.cuda.device_count()))
+    compute = replace(compute, device=device)
     refuse_misfits(classifier, source, plan, compute.workers, keep_crops)
-    load = lambda how: how.load_engine(classifier, len(source) * len(plan.crops))
-    made = lambda engine, size: make_manifest(classifier, source, plan, seed, compute.dtype, engine, size, keep_crops)
-    try: run, ready = _settle(folder, compute, load, made)
+    crops, load = len(source) * len(plan.crops), lambda how: how.load_engine(classifier, crops)
+
+    def made(how, engine, size, record, key=""):
+        fitted = fitted_on(how, classifier, source, key).key if how.dtype == "int8" else ""
+        return make_manifest(classifier, source, plan, seed, how.dtype, engine, size, keep_crops, fitted, record)
+    try: run, compute, ready = _settle(folder, compute, lambda: settle(compute, classifier, source, crops), load, made)
     except InputError as error:
         if "data.fingerprint" not in str(error): raise
         raise InputError(f"{error}{_other_image(folder, source)}") from error
@@ -452,7 +456,8 @@ def evaluate_run(
     if missing := run.missing():
         engine, size = run.manifest["engine"], compute.batch_size or run.manifest["batch_size"]
         if ready is None or (ready.name, ready.batch_size) != (engine, size):
-            ready = load(replace(compute, engine=engine, batch_size=size))
+            fitted = fitted_on(compute, classifier, source, run.manifest.get("calibration", ""))
+            ready = load(replace(compute, engine=engine, batch_size=size, calibration=fitted))
         done = len(source) - sum(len(run.parts()[number]) for number in missing)
         bar = tqdm(total=len(source), initial=done, unit="image", desc=classifier.name, disable=process.number > 0)
         if origin is not None: write_whole(run.folder / "origin.json", json.dumps(origin, indent=2).encode())

@@ -20,10 +20,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..crops.recipes import make_plan
 from ..data.files import Limits, printable, write_whole
 from ..data.images import ImageSource, is_passing
 from ..data.reading import Patience, decoder_hash, read_hash, read_image
 from ..errors import InputError
+from .compute import Compute, fitted_on
 from .evaluate import NOT_A_NUMBER, evaluate
 from .run_files import manifest_differences
 from .runs import Run, damaged_parts
@@ -74,7 +76,8 @@ def _count_problems(
     return problems
 
 # %% ../../nbs/evaluation/04_verify.ipynb #8e80963e
-_TOLERANCES = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2, "float16": 1e-2} # of a probability, on another machine
+_TOLERANCES = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2, "float16": 1e-2,
+               "int8": 1e-1} # of a probability, on another machine
 
 def _sample(
     rows: pd.DataFrame, # rows of a run
@@ -95,13 +98,17 @@ def _sample(
 def _recompute(
     run: Run, # run
     classifier: Classifier, # its network
-    some: ImageSource, # some of its images
+    source: ImageSource, # its images
+    some: ImageSource, # those of them that are computed again
     options: dict, # as of `evaluate`, instead of the run's
 ) -> pd.DataFrame: # rows of both, side by side: columns ending in _was and _is
     "Rows computed again beside those of the run."
     settings = run.manifest
-    kept = {name: settings[name] for name in ("seed", "dtype", "engine", "batch_size")}
-    again = evaluate(classifier, some, settings["recipes"], **kept | options).rows
+    compute = Compute.of(evaluate, {name: settings[name] for name in ("dtype", "engine", "batch_size")} | options)
+    compute = replace(compute, calibration=fitted_on(compute, classifier, source, settings.get("calibration", "")))
+    plan = make_plan(settings["recipes"])
+    how = vars(compute) | {"engine": compute.load_engine(classifier, len(some) * len(plan.crops))}
+    again = evaluate(classifier, some, plan, seed=settings["seed"], **how).rows
     rows = run.rows()
     there = rows[rows["image"].isin(again["image"])]
     return there.merge(again, on=["image", "recipe"], how="outer", suffixes=("_was", "_is"))
@@ -180,7 +187,7 @@ def verify_run(
     draw: int = 0, # another number draws other images
     device: str | None = None, # as "cuda:0"; a GPU if there is one
     every: bool = False, # read every image again, and not only those computed again?
-    **options, # dtype, engine, batch_size, workers: as of `evaluate`, instead of the run's
+    **options, # dtype, engine, batch_size, workers, calibration: as of `evaluate`, instead of the run's
 ) -> Verified: # what was checked, and what was wrong
     """Check a run's checksums and counts and, with its network and images at hand, a sample of its rows.
     Raises `InputError` for other images."""
@@ -198,7 +205,7 @@ def verify_run(
     some = _sample(rows, run.failed(), source, images, draw)
     problems += _content_problems(rows, source if every else some)
     if not len(some): return Verified(problems, whole, len(rows))
-    both = _recompute(run, classifier, some, {"device": device, **options})
+    both = _recompute(run, classifier, source, some, {"device": device, **options})
     dtypes = {run.manifest["dtype"], options.get("dtype", run.manifest["dtype"])}
     changed, identical, largest = _compare(both, max(_TOLERANCES[dtype] for dtype in dtypes))
     return Verified(problems + changed, whole, len(rows), len(both), identical, largest)

@@ -17,7 +17,7 @@ from ..analysis.stats import report
 from ..crops.recipes import make_plan
 from ..data.images import ImageSource
 from ..errors import InputError
-from ..evaluation.evaluate import Compute
+from ..evaluation.compute import Compute
 from ..evaluation.runs import Run, evaluate_run
 from .measured import measured_weights
 from .networks import paper_classifier, paper_networks
@@ -109,7 +109,9 @@ def measured_reports(
         table = report(run.rows(), "CC" if "CC" in run.manifest["recipes"] else None)
         data, other = run.manifest["data"], known.get(run.manifest["weights"])
         if other: table = table.drop(columns=["top1", "top1_low", "top1_high", "top5"])
-        found[name] = table.assign(data=f"{data['name']} with {other}" if other else data["name"])
+        kind = run.manifest["dtype"]
+        how = ([f"with {other}"] if other else []) + ([f"in {kind}"] if kind != "float32" else [])
+        found[name] = table.assign(data=" ".join([data["name"], *how]))
         images = f"{table['images'].iloc[0]:,} of {data['images']:,} images of {data['name']}"
         _log.info("%s: %s, %s, weights %s, seed %s, %s", name, run.folder, images, other or run.manifest["network"],
                   run.manifest["seed"], run.manifest["dtype"])
