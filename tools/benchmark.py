@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mid_nbdev.benchmark.bench import processor
+from mid_nbdev.networks.choose import processor
 
 KEPT = Path(__file__).resolve().parent.parent / "nbs" / "benchmark" / "cpu.csv"
 
