@@ -95,3 +95,11 @@ def test_the_example_in_the_docstring_runs(name, tmp_path, monkeypatch):
     assert example.examples, "the example has no >>> lines"
     failed, _ = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE).run(example)
     assert failed == 0, "its output differs: see above"
+
+
+@pytest.mark.long
+def test_a_wrapper_does_without_tables():
+    names = ("pandas", "matplotlib", "torchmetrics")
+    code = f"import sys; from mid_nbdev import MID; print([name for name in {names} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -136,7 +136,7 @@ def average_until_sure(
                 else: waiting.append(one)
     ordered = [decided[number] for number in range(len(decided))]
     if not ordered:
-        none = torch.empty(0, classifier.num_classes)
+        none = torch.empty(0, classifier.num_classes, device=classifier.device)
         return Stopped(none, torch.empty(0, dtype=torch.int64), none)
     counts = torch.tensor([one.crops for one in ordered])
     first = [one.first for one in ordered if one.first is not None]

@@ -18,6 +18,7 @@ from ..crops.boxes import resize
 from ..crops.geometry import center_offset, offset_count
 from ..errors import InputError
 from ..networks.classifier import Classifier
+from ..networks.process import precision
 
 # %% ../../nbs/averaging/02_dense.ipynb #9e7993e3
 def coverage(
@@ -109,7 +110,7 @@ class DenseMID(Wrapper):
         super().__init__(classifier, "feature", batch_size=1)
         self.level, self.strip, self.windows = level, strip, windows
         crop_size = self.classifier.preprocessing.crop_size
-        with torch.no_grad():
+        with torch.no_grad(), precision("float32"):
             maps = _pooled_maps(self.classifier, torch.zeros(1, 3, crop_size, crop_size, device=self.device))
         sizes = [cells.shape[2:] for cells in maps]
         self.window, self.squeezes = sizes[-1], sizes[:-1] if nearby else []
@@ -126,7 +127,7 @@ class DenseMID(Wrapper):
         for picture in pictures:
             image = resize(picture, expected.resize_to, expected.interpolation).to(self.device)
             ranges = _ranges(image, expected.crop_size, self.strip, self.windows)
-            answers.append(_dense_one(self, ranges)[None])
+            with precision("float32"): answers.append(_dense_one(self, ranges)[None])
             forwards.append(len(ranges))
         self.crops_used = torch.tensor(forwards, dtype=torch.int64)
         refuse_nan(together := torch.cat(answers), self.classifier)

@@ -26,6 +26,7 @@ from ..crops.boxes import cut, cut_many, resize
 from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan, parse_recipe
 from ..data.images import to_rgb
 from ..errors import InputError
+from ..networks.choose import fitting_batch
 from ..networks.classifier import Classifier
 from ..networks.engines import Engine, TorchEngine, make_engine
 from ..networks.formats import fit_on
@@ -39,6 +40,7 @@ CUT_TOGETHER = 64 # crops cut in one gather, at least
 def fixed_batches(
     images: Iterable[tuple[torch.Tensor, np.ndarray]], # resized, uint8 (height, width, 3), each with its boxes (n, 4)
     batch_size: int, # crops a batch
+    step: int | None = None, # a batch at the end is filled up to a multiple of it; to a full one if not given
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]: # (batch of exactly `batch_size` crops, numbers of those that count)
     "Cut the crops of a stream of images, numbered as they come, into batches of one size each and one fixed number."
     most, seen = batch_size * max(1, CUT_TOGETHER // batch_size), 0
@@ -48,7 +50,8 @@ def fixed_batches(
         pictures, boxes, numbers = zip(*waiting.pop(size))
         counted = torch.from_numpy(np.concatenate(numbers)).split(batch_size)
         for batch, own in zip(cut_many(pictures, boxes).split(batch_size), counted):
-            filling = batch.new_zeros(batch_size - len(batch), size, size, 3).permute(0, 3, 1, 2)
+            missing = -len(batch) % (step or batch_size)
+            filling = batch.new_zeros(missing, size, size, 3).permute(0, 3, 1, 2)
             yield torch.cat([batch, filling]) if len(filling) else batch, own
     for image, boxes in images:
         for size in dict.fromkeys(boxes[:, 2].tolist()):
@@ -70,9 +73,11 @@ def forward_crops(
 ) -> tuple[torch.Tensor | None, torch.Tensor]: # features (n, feature_size) if kept; logits (n, classes), float32
     "Features and logits of all crops of a stream of images, in the order of the boxes."
     numbers: list[torch.Tensor] = []
+    on_gpu = classifier.device.type == "cuda" and engine.name == "eager" # where another size costs nothing
+    step = max(1, engine.batch_size // 8) if on_gpu else None
 
     def batches():
-        for batch, own in fixed_batches(images, engine.batch_size):
+        for batch, own in fixed_batches(images, engine.batch_size, step):
             classifier.require_size(batch.shape[-1])
             numbers.append(own)
             yield batch
@@ -81,7 +86,7 @@ def forward_crops(
         none = torch.empty(0, classifier.num_classes, device=classifier.device)
         return none.new_empty(0, classifier.feature_size or 0) if with_features else None, none
     columns = [torch.cat([rows[:len(own)] for rows, own in zip(column, numbers)]) for column in zip(*kept)]
-    order = torch.cat(numbers).argsort().to(columns[-1].device)
+    order = torch.cat(numbers).argsort().to(columns[-1].device, non_blocking=True)
     ordered = [column[order] for column in columns]
     return ordered[0] if with_features else None, ordered[-1]
 
@@ -102,7 +107,7 @@ def score_crops(
     _, logits = forward_crops(engine, classifier, counted(), False)
     each = logits.softmax(-1).split(counts)
     filled = [torch.cat([scores, scores.mean(0).expand(most - len(scores), -1)]) for scores in each]
-    return torch.stack(filled) if filled else torch.empty(0, most, classifier.num_classes)
+    return torch.stack(filled) if filled else logits.new_empty(0, most, classifier.num_classes)
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #70fabbe3
 def refuse_nan(
@@ -128,7 +133,7 @@ def average(
     for level in ("feature", "logit", "softmax"):
         rows = plan.rows(level)
         if not rows: continue
-        weights = torch.from_numpy(plan.weights(level)).to(logits.device)
+        weights = torch.from_numpy(plan.weights(level)).to(logits.device, non_blocking=True)
         if level == "softmax": averaged[:, rows] = weights @ logits.softmax(-1)
         elif level == "logit": averaged[:, rows] = (weights @ logits).softmax(-1)
         elif features is None: raise InputError("a recipe asks for @feature, but no features were kept")
@@ -185,7 +190,7 @@ def _with_boxes(
     expected, device = classifier.preprocessing, classifier.device
     found = []
     for picture, key in zip(pictures, keys):
-        image = resize(picture, expected.resize_to, expected.interpolation).to(device)
+        image = resize(picture, expected.resize_to, expected.interpolation).to(device, non_blocking=True)
         boxes = plan.boxes(image.shape[0], image.shape[1], expected.crop_size, key, seed)
         found.append((image, boxes))
     return found
@@ -280,9 +285,10 @@ class Wrapper(nn.Module):
         "The engine, made when first needed."
         most = max(1, min(self.batch_size, crops))
         if self.engine == "eager" and self.dtype == "float32": return TorchEngine(self.classifier, batch_size=most)
-        key = (self.engine, self.dtype, where := self.device)
+        size = fitting_batch(self.engine, where := self.device, crops)
+        key = (self.engine, self.dtype, where, size)
         if getattr(self._engines.get(key), "classifier", None) is not self.classifier:
-            self._engines[key] = make_engine(self.classifier, self.engine, self.dtype, None, where, self.calibration)
+            self._engines[key] = make_engine(self.classifier, self.engine, self.dtype, size, where, self.calibration)
         return self._engines[key]
 
     def _average(

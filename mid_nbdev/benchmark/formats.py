@@ -6,26 +6,30 @@
 __all__ = ['own_formats', 'against_center', 'format_table']
 
 # %% ../../nbs/benchmark/03_formats.ipynb #fmtimp01
-import time
+import logging
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ..analysis.stats import compare
+from ..analysis.stats import compare_correct, compare_likelihood
 from . import peers
-from .bench import apart, formats_of, in_every_way, warm, way
+from .bench import apart, formats_of, in_every_way, repeated, warm, way
 from .peers import Task, Timed
 from ..crops.recipes import Plan, make_plan
 from ..data.files import printable
 from ..data.images import ImageSource
-from ..evaluation.evaluate import evaluate_parts, fit_to_source, parts_of, score
+from ..errors import InputError
+from ..evaluation.evaluate import fit_to_source, score
+from ..evaluation.formats import calibration_on
 from ..networks.choose import load_engine
 from ..networks.classifier import Classifier
 from ..networks.engines import CUDA_SIZES, Engine
 
 # %% ../../nbs/benchmark/03_formats.ipynb #fmtcase1
+_log = logging.getLogger(__name__)
+
 class _Case(NamedTuple):
     "What is measured."
     recipe: str # as the table calls it
@@ -45,9 +49,13 @@ def _cases(
 ) -> list[_Case]: # the float32 center crop first
     "Every recipe in every format."
     exact, cases = load_engine(classifier, engine, "float32", device=task.where), []
+    size, fitted = exact.batch_size if quick else None, calibration_on(classifier, source)
     for dtype in formats_of(task, exact.name):
-        size = exact.batch_size if quick else None
-        ready = exact if dtype == "float32" else load_engine(classifier, exact.name, dtype, size, task.where)
+        low = dtype != "float32"
+        try: ready = load_engine(classifier, exact.name, dtype, size, task.where, calibration=fitted) if low else exact
+        except InputError as error: # a network may not stand int8, and a few images are too few to fit it on
+            _log.warning("%s is not measured: %s", dtype, error)
+            continue
         warm(ready)
         cases += [_Case(recipe, dtype, make_plan(recipe), ready) for recipe in _FIXED]
         for budget in budgets:
@@ -60,11 +68,8 @@ def _run(
     case: _Case, # what is measured
 ) -> tuple[float, pd.DataFrame]: # seconds, rows
     "One evaluation, from files to rows."
-    classifier, numbers = case.engine.classifier, parts_of(source, case.plan)
-    start = time.perf_counter()
-    parts = evaluate_parts(classifier, source, case.plan, numbers, dtype=case.dtype, engine=case.engine)
-    rows = pd.concat([part.rows for part in parts], ignore_index=True)
-    return time.perf_counter() - start, rows.set_index("image")
+    seconds, rows = repeated(case.engine.classifier, source, case.plan, case.engine, case.dtype)
+    return seconds, rows.set_index("image")
 
 # %% ../../nbs/benchmark/03_formats.ipynb #fmtours1
 _COLUMNS = ["recipe", "dtype", "crops", "seconds", "rows"] # of what was measured
@@ -124,7 +129,9 @@ def against_center(
     for line in measured.itertuples():
         both = line.rows.index.intersection(center.rows.index) # a low precision may give no number
         rows, plain = line.rows.loc[both], exact[line.recipe].loc[both]
-        gained = compare(rows, center.rows.loc[both]) if labelled and line.rows is not center.rows else {}
+        gained, base = {}, center.rows.loc[both]
+        if line.rows is not center.rows:
+            gained = {**compare_correct(rows["rank"] == 0, base["rank"] == 0), **compare_likelihood(rows, base)}
         figures = {name: gained.get(name) for name in ("gain", "gain_low", "gain_high", "nll_change")}
         lines.append({"recipe": line.recipe, "dtype": line.dtype, "crops": line.crops, "seconds": line.seconds,
                       "times_center": line.seconds / center.seconds, **(figures if labelled else {}),

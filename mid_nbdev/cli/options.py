@@ -192,7 +192,6 @@ class PredictOptions(ComputeOptions):
     "What computes predictions, and where."
     engine: str = "eager" # eager, compile, openvino, onnxruntime, auto; ray, or ray:openvino and so on, for a corpus
     batch_size: int | None = None # most crops per forward pass (32; the other engines' own)
-    device: str | None = None # cpu, cuda or cuda:N (the CPU)
 
 @dataclass(frozen=True)
 class VerifyOptions(ComputeOptions):

@@ -50,11 +50,16 @@ def _engine(
     source, # the images
 ):
     "The engine that was asked for, on its device."
+    import torch
+
     from mid_nbdev.evaluation.compute import Compute, fitted_on, settle
     from mid_nbdev.networks.choose import load_engine
     from mid_nbdev.networks.engines import TorchEngine, check_engine, make_engine, pick_device
 
-    device, name, size = pick_device(compute.device or "cpu"), compute.engine, compute.batch_size
+    name, size = compute.engine, compute.batch_size
+    device = pick_device(compute.device, "openvino" if compute.dtype == "int8" else name)
+    if device.type == "cuda" and not compute.device:
+        say(f"computing on {torch.cuda.get_device_name(device)}; --device cpu uses the processor")
     given = compute.given() | {"device": str(device)}
     settled, _ = settle(Compute(**given), classifier, source, len(source) * crops)
     dtype = settled.dtype
@@ -113,7 +118,7 @@ def _predict_files(
             failed.append((printable(path), reason))
             continue
         boxes = plan.boxes(image.shape[0], image.shape[1], expected.crop_size, crop_key(path))
-        placed = [(image.to(classifier.device), boxes)]
+        placed = [(image.to(classifier.device, non_blocking=True), boxes)]
         with torch.no_grad(): averaged = average_images(engine, classifier, placed, plan)
         probabilities = averaged.probabilities[0, 0].cpu()
         if probabilities.isfinite().all(): answers.append((printable(path), probabilities))

@@ -170,7 +170,7 @@ def cut_many(
         memory += [piece.flatten() for piece in pieces]
         base += len(pieces) * image.numel()
     joined = memory[0] if len(memory) == 1 else torch.cat(memory)
-    first, step = torch.from_numpy(np.concatenate(places)).to(joined.device).unbind(1)
+    first, step = torch.from_numpy(np.concatenate(places)).to(joined.device, non_blocking=True).unbind(1)
     rows = (first[:, None] + step[:, None] * torch.arange(size, device=joined.device)).flatten()
     pixels = joined.unfold(0, 3 * size, 1).index_select(0, rows)
     return pixels.reshape(len(first), size, size, 3).permute(0, 3, 1, 2)

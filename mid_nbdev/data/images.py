@@ -19,10 +19,9 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from timm.data import ImageNetInfo
@@ -372,8 +371,10 @@ def is_passing(
 def image_shapes(
     root: str | Path, # any folder of images
     resize_to: int = 256, # length of the shorter side after resizing, pixels
-) -> tuple[pd.DataFrame, dict[str, str]]: # image, width, height, longer_side when resized; why each other was not read
-    "Sizes of all images under a folder, from their headers alone."
+) -> tuple[Any, dict[str, str]]: # data frame of image, width, height, longer_side; why each other was not read
+    "Sizes of all images under a folder, and the longer side when resized, from their headers alone."
+    import pandas as pd  # who wants a classifier's answers needs none, and its import takes a while
+
     if not Path(root).is_dir(): raise InputError(f"{root}: no such folder")
     lines, failed = [], {}
     for name in image_files(root):

@@ -59,7 +59,8 @@ class Compute:
 
     def place(self) -> torch.device:
         "The device: a ready engine's own, or the one asked for, or a GPU if there is one."
-        return pick_device(self.device) if isinstance(self.engine, str) else self.engine.classifier.device
+        if not isinstance(self.engine, str): return self.engine.classifier.device
+        return pick_device(self.device, "openvino" if self.dtype == "int8" else self.engine)
 
     def load_engine(
         self,

@@ -36,7 +36,7 @@ from ..errors import InputError
 from .claims import is_leftover
 from .run_files import refuse_other_settings
 from ..networks.classifier import Classifier
-from ..networks.engines import check_engine
+from ..networks.engines import check_engine, pick_device
 from ..networks.models import load_classifier, weights_hash
 
 # %% ../../nbs/evaluation/06_corpus.ipynb #98ea44c6
@@ -129,9 +129,9 @@ class _Actor:
 
     def __init__(self, task: _CorpusTask): # what to classify, and how
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 1)))
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = pick_device(engine=task.forward)
         classifier = load_classifier(task.model, task.checkpoint).to(device)
-        batch_size = 256 if device == "cuda" else 32
+        batch_size = 256 if device.type == "cuda" else 32
         self.task, self.wrapper = task, MID(classifier, task.recipe, task.seed, batch_size, task.forward)
 
     def __call__(self, piece: dict[str, Any]) -> dict[str, Any]:

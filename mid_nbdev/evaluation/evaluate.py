@@ -10,6 +10,7 @@ __all__ = ['NOT_A_NUMBER', 'score', 'images_per_part', 'split_parts', 'parts_of'
 # %% ../../nbs/evaluation/00_evaluate.ipynb #b88b14e4
 import logging
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice, tee
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..averaging.adaptive import fit_policy
-from ..averaging.wrapper import CUT_TOGETHER, average_images, score_crops
+from ..averaging.wrapper import CUT_TOGETHER, Averaged, average_images, score_crops
 from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan
 from ..data.files import open_image, printable
 from ..data.images import ImageSource, crop_key
@@ -30,7 +31,6 @@ from ..data.reading import read_images
 from ..errors import InputError
 from .compute import Compute, settle
 from ..networks.classifier import Classifier
-from ..networks.engines import Engine
 from ..networks.process import precision
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #534be91a
@@ -201,15 +201,15 @@ def _keepable(
                  logits.abs().amax().item())
     return logits.float().cpu().numpy()
 
-def _compute_part(
-    images: _Slice, # a part's images
-    engine: Engine, # what forwards their crops
+@torch.inference_mode()
+def _finish_part(
+    images: _Slice, # a part's images, all of which were asked for
+    averaged: Averaged, # what the plan gives for them; on a GPU perhaps not computed yet
     keep_crops: bool, # keep the logits of every crop?
     keep_answers: str | None = None, # recipe whose probabilities are kept
 ) -> Part: # rows and failures
-    "One part, from its images to its rows."
-    classifier, plan, source = images.classifier, images.plan, images.source
-    averaged = average_images(engine, classifier, images, plan)
+    "The rows of a part, which are waited for."
+    plan, source = images.plan, images.source
     part = make_part(averaged.probabilities, images.read, images.failed, source, plan, averaged.crops.numpy(),
                      images.contents)
     names = [source.names[number] for number in images.read]
@@ -245,14 +245,17 @@ def evaluate_parts(
 
     def computed() -> Iterator[Part]:
         slices, ahead = tee(parts)
+        begun: deque[tuple[_Slice, Averaged]] = deque()
+        most = int(device.type == "cuda") # a GPU computes the next part while the rows of one are made
         early = 2 * max(CUT_TOGETHER, engine.batch_size) // len(plan.crops)
         images = read_images(source, chain.from_iterable(ahead), expected.resize_to, expected.interpolation,
                              compute.threads(), device.type == "cuda", early)
         for numbers in slices:
             some = _Slice(islice(images, len(numbers)), source, classifier, plan, seed, upload, progress)
             with precision(compute.dtype), torch.inference_mode():
-                done = _compute_part(some, engine, keep_crops, keep_answers)
-            yield done
+                begun.append((some, average_images(engine, classifier, some, plan)))
+            if len(begun) > most: yield _finish_part(*begun.popleft(), keep_crops, keep_answers)
+        while begun: yield _finish_part(*begun.popleft(), keep_crops, keep_answers)
     return computed()
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #7ec30d4d

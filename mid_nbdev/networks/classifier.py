@@ -77,7 +77,8 @@ class Preprocessing:
             >>> half.normalise(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)).flatten().tolist()
             [1.0, 1.0, 1.0]
         """
-        mean, std = (torch.tensor(value, device=crops.device).view(3, 1, 1) for value in (self.mean, self.std))
+        stated = torch.tensor([self.mean, self.std]).view(2, 3, 1, 1)
+        mean, std = stated.to(crops.device, non_blocking=True) # a GPU is not waited for
         return crops.float().div_(255).sub_(mean).div_(std)
 
 # %% ../../nbs/networks/02_classifier.ipynb #f43bbe67

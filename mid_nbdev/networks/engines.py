@@ -9,7 +9,8 @@ __all__ = ['DTYPES', 'ENGINES', 'CUDA_SIZES', 'pick_device', 'Engine', 'TorchEng
 import logging
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
-from typing import NamedTuple, Protocol
+from inspect import signature
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -22,9 +23,11 @@ from .views import use_channels_last
 # %% ../../nbs/networks/06_engines.ipynb #bf93a02b
 def pick_device(
     device: str | None = None, # as "cpu" or "cuda:1"
-) -> torch.device: # the device asked for, or the GPU if there is one, or the CPU
+    engine: str = "auto", # one of `ENGINES`, if it is known
+) -> torch.device: # the device asked for, or the GPU if there is one and the engine runs on it, or the CPU
     "The device to compute on. Raises `InputError` if it is not there."
-    try: chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    there = torch.cuda.is_available() and (engine not in ENGINES or "cuda" in ENGINES[engine].devices)
+    try: chosen = torch.device(device or ("cuda" if there else "cpu"))
     except RuntimeError as error: raise InputError(f"device {device!r}: expected cpu, cuda or cuda:N") from error
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if chosen.type == "cuda" and (chosen.index or 0) >= count:
@@ -50,12 +53,16 @@ DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfl
           "int8": torch.int8} # precisions of the forward pass
 _log = logging.getLogger(__name__)
 
+_NO_MEMORY = 2 # `cudaErrorMemoryAllocation`, as `torch.AcceleratorError` carries it
+_NO_MEMORY_WORDS = ("out of memory", "can't allocate memory", "ALLOC_FAILED", # CUDA, the CPU, cuBLAS and cuDNN
+                    "CUDACachingAllocator") # its own assertions fail when there is no memory left at all
+
 def _out_of_memory(
     error: RuntimeError, # raised by a forward pass
 ) -> bool: # was there too little memory, on the GPU or on the CPU?
     "Does a smaller batch promise to help?"
-    words = ("out of memory", "can't allocate memory", "ALLOC_FAILED") # CUDA, the CPU, cuBLAS and cuDNN
-    return isinstance(error, torch.OutOfMemoryError) or any(some in str(error) for some in words)
+    if isinstance(error, torch.OutOfMemoryError) or getattr(error, "error_code", None) == _NO_MEMORY: return True
+    return any(some in str(error) for some in _NO_MEMORY_WORDS)
 
 def _joined(
     pieces: list[tuple[torch.Tensor, ...]], # outputs of the parts of a batch
@@ -66,6 +73,15 @@ def _joined(
     if any(len(outputs) != crops for outputs in joined):
         raise InputError(f"the network gives {len(joined[-1])} rows for a batch of {crops} crops: expected one each")
     return joined
+
+# %% ../../nbs/networks/06_engines.ipynb #torcheng
+def _compiled(graph: torch.nn.Module): # called as the graph
+    """The graph compiled for each size of a batch by itself: all batches but the last are equally large. PyTorch counts
+    recompilations over all networks together, and at 8 it goes on uncompiled, unless it is asked to keep them apart."""
+    options: dict[str, Any] = {"dynamic": False}
+    apart = {"isolate_recompiles": True, "recompile_limit": 64} # of PyTorch 2.14
+    if apart.keys() <= signature(torch.compile).parameters.keys(): options |= apart
+    return torch.compile(graph, **options)
 
 class TorchEngine:
     "PyTorch on any device, as it is or compiled."
@@ -79,7 +95,7 @@ class TorchEngine:
     ):
         self.name, self.dtype, self.batch_size = "compile" if compiled else "eager", dtype, batch_size
         self.classifier = classifier
-        self.graph = torch.compile(Graph(classifier)) if compiled else Graph(classifier)
+        self.graph = _compiled(Graph(classifier)) if compiled else Graph(classifier)
 
     def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         "Outputs of one batch, in as many pieces as memory demands."
