@@ -200,8 +200,8 @@ def test_a_gpu_is_used_where_the_engine_runs_on_it(monkeypatch):
     said, made = [], []
     monkeypatch.setattr(predict, "say", said.append)
     monkeypatch.setattr("mid_nbdev.networks.choose.load_engine", lambda *args: made.append(args[4]))
-    predict._engine(None, PredictOptions(engine="auto"), 20, 1)
-    predict._engine(None, PredictOptions(engine="auto", device="cpu"), 20, 1)
+    predict._engine(None, PredictOptions(engine="auto"), 20, [0])
+    predict._engine(None, PredictOptions(engine="auto", device="cpu"), 20, [0])
     assert [device.type for device in made] == ["cuda", "cpu"]
     assert said == ["computing on Fake H100; --device cpu uses the processor"]
 
