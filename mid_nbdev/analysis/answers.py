@@ -113,7 +113,8 @@ class _Shared:
         own = self.finished.run.manifest["recipes"] if self.finished else []
         return {"networks": [known.classifier.name for known in self.networks], "recipe": self.recipe,
                 "recipes": list(dict.fromkeys([*map(str, own), self.recipe, *RECIPE_MENU]))[:40], "seed": self.seed,
-                "filters": filters, "page": _PAGE, "other": "CC" if self.recipe != "CC" else "10RC"}
+                "filters": filters, "page": _PAGE, "finished": self.finished is not None,
+                "other": "CC" if self.recipe != "CC" else "10RC"}
 
     def named(
         self,
@@ -162,11 +163,11 @@ class _Known(_Views):
 
     def _summarise(self, network: int, recipe: str, seed: int) -> tuple[dict[int, Summary], int]:
         "What is known of each image under a recipe, and how many images are to be known."
-        own = self.finished if not network else None
+        own = self.finished if not network and self.finished and seed == self.finished.seed else None
         asked = parse_recipe(recipe)
         key = network, str(asked), seed if "RC" in str(asked) else 0
         if key not in self.summaries:
-            self.summaries[key] = own.summaries(recipe) if own and seed == own.seed else {}
+            self.summaries[key] = own.summaries(recipe) if own else {}
         return self.summaries[key], len(self.summaries[key]) if own else min(_SURVEYED, len(self.album))
 
     def _page(self, filter: str, offset: int, summaries: dict[int, Summary], of: int) -> dict[str, Any]:

@@ -261,4 +261,6 @@ def explore(
         raise InputError(f"networks of {min(classes)} and {max(classes)} classes: expected the same classes")
     album = open_album(images, labels, both[0].num_classes, class_names or ())
     chosen = names_of_classes(None, both[0].num_classes) if class_names is None else class_names
+    if len(chosen) not in (0, both[0].num_classes):
+        raise InputError(f"{len(chosen)} class names for a network of {both[0].num_classes} classes: expected one each")
     return Explorer(Answers([CropOutputs(one, album) for one in both], chosen, recipe or "10RC", seed))

@@ -381,7 +381,7 @@ class Pane {
     const { place } = this;
     const current = place && place.box[0] === top && place.box[1] === left;
     const near = place && this.explorer.start.fixed;
-    this.answer.classList.toggle("waiting", !current && !near);
+    this.answer.classList.toggle("waiting", Boolean(this.explorer.state.place) && !current && !near);
     if (!place) { this.answer.textContent = "Drag the box over the photo, or the ring over the map."; return; }
     const [first, value, second, next, third, last] = place.top;
     const others = [[second, next], [third, last]].filter(([number]) => number !== undefined);
@@ -397,7 +397,7 @@ class Pane {
     const { down, right } = this.room();
     const wide = this.left.clientWidth;
     if (!wide) return;
-    const scale = Math.min(wide / Math.max(right, 1), 170 / Math.max(down, 1));
+    const scale = Math.min(wide / Math.max(right, 1), 220 / Math.max(down, 1));
     const [width, height] = [Math.max(right * scale, 12), Math.max(down * scale, 12)];
     this.mapBox.style.width = `${Math.min(width, wide)}px`;
     this.mapBox.style.height = `${height}px`;
@@ -787,8 +787,10 @@ class Explorer {
     if (note !== undefined) this.surveyed.textContent = note;
     for (const [name, button] of Object.entries(this.filters)) button.setAttribute("aria-pressed", String(name === this.state.filter));
     if (!items) return;
-    this.state.offset = offset;
+    const worth = this.start.finished && !this.total ? ["corrected", "broken"].find((name) => counts[name]) : null;
     this.total = total;
+    if (worth && this.state.filter === "all") { this.filter(worth); return; }
+    this.state.offset = offset;
     this.items = items;
     this.drawStrip();
     if (this.state.image === null && items.length) this.open(items[0].image);

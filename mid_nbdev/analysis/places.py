@@ -20,7 +20,7 @@ from ..crops.boxes import resize
 from ..crops.geometry import crop_padding, offset_count
 from ..crops.recipes import AnyRecipe, Plan, Policy, Recipe
 from ..data.files import image_files
-from ..data.images import ImageSource, crop_key, decode
+from ..data.images import ImageSource, crop_key, decode, failure_reason
 from ..data.sources import find_source
 from ..errors import InputError
 from ..networks.classifier import Classifier
@@ -172,12 +172,13 @@ class _Opened:
         self,
         number: int, # in the album
     ) -> Photo:
-        "An image as the network sees it. Raises what decoding raises."
+        "An image as the network sees it. Raises `InputError` with the reason for one that cannot be read."
         if number in self._photos:
             self._photos.move_to_end(number)
             return self._photos[number]
         expected, album = self.classifier.preprocessing, self.album
-        pixels = album.load(number, expected.resize_to, expected.interpolation)
+        try: pixels = album.load(number, expected.resize_to, expected.interpolation)
+        except Exception as error: raise InputError(f"{album.names[number]}: {failure_reason(error)}") from error
         left, top, right, bottom = crop_padding(pixels.shape[0], pixels.shape[1], expected.crop_size)
         padded = torch.nn.functional.pad(pixels, (0, 0, left, right, top, bottom))
         name, key, label = album.names[number], album.keys[number], album.labels[number]

@@ -51,9 +51,9 @@ def _notebook(
     "What the kernel runs."
     call = f"_open_explorer(**json.loads({json.dumps(given)!r}))"
     source = f"import json\nfrom mid_nbdev.cli.explore import _open_explorer\n{call}"
-    cell: dict[str, Any] = {"cell_type": "code", "id": "explorer", "execution_count": None, "metadata": {}, "outputs": []}
+    cell: dict[str, Any] = {"cell_type": "code", "id": "explorer", "execution_count": None, "outputs": []}
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = {"cells": [{**cell, "source": source}], "metadata": {"kernelspec": kernel}}
+    notebook = {"cells": [{**cell, "metadata": {}, "source": source}], "metadata": {"kernelspec": kernel}}
     return json.dumps({**notebook, "nbformat": 4, "nbformat_minor": 5}).encode()
 
 # %% ../../nbs/cli/10_explore.ipynb #clx06
