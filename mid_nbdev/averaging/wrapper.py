@@ -432,10 +432,9 @@ def crop_outputs(
     resized = resize(picture, expected.resize_to, expected.interpolation)
     name = _image_key(picture) if key is None else key
     boxes = plan.boxes(resized.shape[0], resized.shape[1], expected.crop_size, name, seed)
-    on_device = resized.to(classifier.device)
     with torch.no_grad():
         engine, with_features = TorchEngine(classifier), bool(plan.rows("feature"))
-        features, logits = forward_crops(engine, classifier, [(on_device, boxes)], with_features)
+        features, logits = forward_crops(engine, classifier, [(resized.to(classifier.device), boxes)], with_features)
         averaged = average(plan, features, logits, classifier.head)[0]
     crops = [cut(resized, box[None])[0] for box in boxes] # larger views have another size
     return resized, boxes, crops, logits.softmax(-1).cpu(), averaged.cpu()
