@@ -153,7 +153,17 @@ def test_auto_computes_the_center_crop_with_its_first_crop():
         rows = together[together["recipe"] == recipe]
         assert rows["rank"].tolist() == alone["rank"].tolist() and rows["crops"].tolist() == alone["crops"].tolist()
         assert np.allclose(rows["p_true"], alone["p_true"], atol=1e-6)
-    with pytest.raises(InputError, match="beside CC"): evaluate(classifier, demo_source(), "auto,5FC", device="cpu")
+
+def test_a_policy_beside_other_recipes_answers_as_alone():
+    classifier = Classifier(timm.create_model("test_resnet", num_classes=1000), SMALL, "small")
+    policies = ["auto~0.005", "MFULL+CC+4RC~0.02"]
+    beside = evaluate(classifier, demo_source(), ["20RC", *policies, "5FC@logit"], device="cpu", keep_crops=True)
+    assert beside.crops.logits.shape[1] == 31 # the mirrored larger view, ten fixed and 20 random crops
+    for recipe in (*policies, "20RC", "5FC@logit"):
+        alone = evaluate(classifier, demo_source(), recipe, device="cpu", workers=0).rows
+        rows = beside.rows[beside.rows["recipe"] == recipe]
+        assert rows["crops"].tolist() == alone["crops"].tolist() and rows["rank"].tolist() == alone["rank"].tolist()
+        assert np.allclose(rows["p_true"], alone["p_true"], atol=1e-6)
 
 @pytest.mark.parametrize("folder, name", [
     ("pets/val/images", "pets/val/images"), ("cars/test", "cars/test"), ("photos", "photos"), ("a/b/birds", "birds"),

@@ -10,7 +10,6 @@ __all__ = ['CUT_TOGETHER', 'fixed_batches', 'forward_crops', 'score_crops', 'ref
 # %% ../../nbs/averaging/00_wrapper.ipynb #9b80c761
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from fastcore.basics import patch
 from PIL import Image
 from torch import nn
 
-from .adaptive import average_until_sure, fit_policy
+from .adaptive import average_until_sure, fit_policy, noting, stop_among
 from .temperature import check_temperature, scale
 from .tensors import checked_tensors, tensor_boxes, tensor_engine
 from ..crops.boxes import cut, cut_many, resize
@@ -202,6 +201,8 @@ class Averaged(NamedTuple):
     crops: torch.Tensor # how many crops each is an average of, (images, recipes)
     logits: torch.Tensor | None # of every crop, (images, crops of the plan, classes); none if a policy chose the crops
 
+
+# %% ../../nbs/averaging/00_wrapper.ipynb #wrapavg02
 @unchanged()
 def average_images(
     engine: Engine, # what computes the outputs
@@ -216,11 +217,18 @@ def average_images(
         columns = [answer if recipe is plan.policy else first for recipe in plan.recipes]
         probabilities, counts = (torch.stack(some, 1) for some in zip(*columns))
         return Averaged(probabilities, counts, None)
-    features, logits = forward_crops(engine, classifier, images, bool(plan.rows("feature")))
+    boxes: list[np.ndarray] = [] # of each image
+    kept = noting(images, boxes) if plan.policies else images
+    features, logits = forward_crops(engine, classifier, kept, bool(plan.rows("feature")))
     with precision("float32"), torch.autocast(classifier.device.type, enabled=False):
         averaged = average(plan, features, logits, classifier.head)
-    counts = torch.tensor([recipe.crops for recipe in plan.recipes]).expand(len(averaged), -1)
-    return Averaged(averaged, counts, logits.reshape(len(averaged), len(plan.crops), logits.shape[-1]))
+    each = logits.reshape(len(averaged), len(plan.crops), logits.shape[-1])
+    counts = torch.tensor([recipe.crops for recipe in plan.recipes]).repeat(len(averaged), 1)
+    for policy, (probabilities, crops) in stop_among(plan, each, boxes).items():
+        row = plan.recipes.index(policy)
+        averaged[:, row], counts[:, row] = probabilities, crops
+    return Averaged(averaged, counts, each)
+
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #09fc0a65
 def open_classifier(
@@ -386,12 +394,12 @@ class MID(Wrapper):
 @patch
 @torch.no_grad()
 def fit(self: MID, images, budget: float | None = None, agreement: float | None = None) -> MID:
-    """Set the recipe to a policy whose margin is fitted on unlabelled images.
+    """Set the recipe to a policy, `auto` if it is none yet, whose margin is fitted on unlabelled images.
 
     Args:
         images: Images as for a call, some hundreds of the kind that will come.
         budget: Crops per image that may be spent on average, from 1 up; None if `agreement` is given.
-        agreement: Share of the images, above 0 and up to 1, whose answer shall be that of all ten crops; None if
+        agreement: Share of the images, above 0 and up to 1, whose answer shall be that of all its crops; None if
             `budget` is given.
 
     Returns:
@@ -409,9 +417,10 @@ def fit(self: MID, images, budget: float | None = None, agreement: float | None 
         'auto~0.2213'
     """
     pictures = [as_pil(image) for image in as_list(images)]
-    prepared = _with_boxes(pictures, repeat(""), make_plan(Policy()), self.classifier)
-    scores = score_crops(self._engine_for(self.batch_size), self.classifier, prepared)
-    self.recipe = fit_policy(scores, budget, agreement)
+    policy = self.recipe if isinstance(self.recipe, Policy) else Policy()
+    prepared = _with_boxes(pictures, map(_image_key, pictures), make_plan(policy), self.classifier, self.seed)
+    scores = score_crops(self._engine_for(self.batch_size), self.classifier, prepared, policy.crops)
+    self.recipe = fit_policy(scores, budget, agreement, policy)
     return self
 
 @patch

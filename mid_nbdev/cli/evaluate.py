@@ -110,10 +110,14 @@ def _tell_plan(
 ) -> None:
     "Say what is going to be computed."
     images, crops, many = len(source), len(plan.crops), _counted(len(plan.recipes), "recipe")
-    what, most = (f"CC and {plan.policy}", "at most ") if plan.policy else (many, "")
+    first = "CC and " if len(plan.recipes) > 1 else ""
+    what, most = (f"{first}{plan.policy}", "at most ") if plan.policy else (many, "")
     tell_preprocessing(classifier)
     forwards = _counted(images * crops, "forward")
     say(f"{_counted(images, 'image')}, {what}, {most}{_counted(crops, 'crop')} an image: {most}{forwards}")
+    if plan.policies and not plan.policy:
+        say(f"{plan.policies[0]}: every crop is forwarded for the other recipes; the column crops counts what it would "
+            "take, its time is measured in a run of its own")
     expected = classifier.preprocessing
     sizes = plan.sizes(expected.resize_to, expected.crop_size)
     larger, cost = int((sizes > expected.crop_size).sum()), (sizes.max() / expected.crop_size) ** 2
@@ -134,14 +138,17 @@ def _run_folder(
     return Path("runs") / re.sub(r"[^\w.=-]+", "-", f"{classifier.name}-{data}")
 
 # %% ../../nbs/cli/02_evaluate.ipynb #fit1helper
-def _fit(classifier, source, budget, agreement, compute: ComputeOptions, process):
-    "The policy that a command asks for, fitted on this process's own device."
+def _fit(classifier, source, budget, agreement, plan, seed, compute: ComputeOptions, process):
+    "The plan that a command asks for, its policy fitted on this process's own device."
     import torch
 
+    from mid_nbdev.crops.recipes import make_plan
     from mid_nbdev.evaluation.evaluate import fit_to_source
 
     own = {"device": compute.device or process.device(torch.cuda.device_count())}
-    return fit_to_source(classifier, source, budget, agreement, **compute.given() | own)
+    wishes = {"policy": plan.policies[0], "seed": seed}
+    fitted = fit_to_source(classifier, source, budget, agreement, **wishes, **compute.given() | own)
+    return make_plan([fitted if recipe in plan.policies else recipe for recipe in plan.recipes])
 
 # %% ../../nbs/cli/02_evaluate.ipynb #predopt02
 @dataclass(frozen=True)
@@ -200,7 +207,7 @@ def evaluate_command(
     network: LabelledNetworkOptions, # its weights and classes
     classes: str | None = None, # choose only among these: imagenet-a, imagenet-r, or a file of class numbers
     budget: float | None = None, # for --recipes auto: mean crops per image; fitted on 200 of the images, without labels
-    agreement: float | None = None, # for --recipes auto, or: share of images, 0 to 1, answered as by all ten crops
+    agreement: float | None = None, # for --recipes auto, or: share of images, 0 to 1, answered as by all its crops
     recipes: str = "CC,20RC", # recipes, auto (as many as needed), demo, table_1 … table_8, figure_3, figure_7, curves
     out: Path | None = None, # run folder, new or to be resumed (runs/MODEL-DATA)
     rows: RowOptions, # predictions, one row per image
@@ -214,7 +221,6 @@ def evaluate_command(
     processes share it."""
     if keep not in (None, "crops"): raise InputError(f"--keep {keep!r}: expected crops")
     fitted = budget is not None or agreement is not None
-    if fitted and recipes.strip().lower() != "auto": raise InputError("--budget and --agreement are for --recipes auto")
     name, given = network.network(model), preprocessing.given()
     from mid_nbdev.analysis.results import keep_class_names
     from mid_nbdev.crops.recipes import make_plan
@@ -226,14 +232,16 @@ def evaluate_command(
 
     if out: network = network.as_in(read_origin(out))
     plan, process, limits = make_plan(recipes), find_process(), files.limits()
+    if fitted and len(plan.policies) != 1:
+        raise InputError("--budget and --agreement are for --recipes auto, or another policy, one in a run")
     classifier = network.load(model, given, data)
     if classes is not None: classifier = restrict(classifier, read_classes(classes, classifier.num_classes))
     names = network.names_for(classifier)
     source = replace(find_source(data, labels, classifier.num_classes, names, network.class_order), limits=limits)
     if classes is not None: _refuse_outside(source, classes, classifier.num_classes)
     _tell_unlabelled(source, data, labels)
-    if fitted: plan = make_plan(_fit(classifier, source, budget, agreement, compute, process))
-    if plan.policy: plan = make_plan(("CC", plan.policy)) # its first crop is the center: the baseline costs nothing
+    if fitted: plan = _fit(classifier, source, budget, agreement, plan, seed, compute, process)
+    if plan.policy and (beside := make_plan(("CC", plan.policy))).policy: plan = beside # CC is its first crop, and free
     folder, predicted = out or _run_folder(classifier, source), rows.recipe(plan)
     network.as_in(read_origin(folder)) # refuses another order than the run's
     _tell_plan(classifier, source, plan)

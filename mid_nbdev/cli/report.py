@@ -46,7 +46,7 @@ def _fitted(
     from mid_nbdev.evaluation.verify import read_origin
 
     if not (fitted := read_origin(run.folder).get("fitted")): return []
-    policy = run.manifest["recipes"][-1]
+    policy = next(recipe for recipe in run.manifest["recipes"] if "~" in recipe)
     return [f"The margin of {policy} was fitted ({fitted}) on up to 200 of these same images, without their labels."]
 
 def _format(

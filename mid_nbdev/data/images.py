@@ -295,7 +295,9 @@ def to_rgb(
     if image.mode.startswith(("I", "F")): # Pillow would cut off all that is above 255: a white picture
         raise InputError(f"its pixels are 16-bit or floating-point numbers (mode {image.mode}), whose range is not "
                          "known; convert it to 8 bits per channel")
-    return image.convert("RGB")
+    if image.mode != "RGB": return image.convert("RGB")
+    image.load() # a file that is cut short is found here
+    return image
 
 def exif_orientation(
     file, # path or binary file of an image

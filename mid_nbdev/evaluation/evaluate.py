@@ -180,7 +180,7 @@ def refuse_misfits(
     keep_crops: bool = False, # are the crops' logits to be kept?
 ) -> None:
     "Raise `InputError` for recipes, labels or options that do not fit."
-    if keep_crops: plan.require_fixed("their logits are not kept")
+    if keep_crops and plan.policy: plan.require_fixed("their logits are not kept")
     if plan.rows("feature"): classifier.require_features()
     for size in plan.sizes(classifier.preprocessing.resize_to, classifier.preprocessing.crop_size).tolist():
         classifier.require_size(size)
@@ -264,21 +264,28 @@ def fit_to_source(
     classifier: Classifier, # classifier; moved to the device
     source: ImageSource, # images; their labels are not looked at
     budget: float | None = None, # crops per image that may be spent, on average
-    agreement: float | None = None, # or: share of images, 0 to 1, whose answer shall be that of all ten crops
+    agreement: float | None = None, # or: share of images, 0 to 1, whose answer shall be that of all its crops
     images: int = 200, # how many of the images to fit on
+    policy: Policy = Policy(), # whose margin is fitted
+    seed: int = 0, # seed of the random crops
     **kwargs, # fields of `Compute`
 ) -> Policy: # the policy
     "Fit a policy on some of a source's images."
-    plan, compute, expected = make_plan(Policy()), Compute.of(fit_to_source, kwargs), classifier.preprocessing
+    plan, compute, expected = make_plan(policy), Compute.of(fit_to_source, kwargs), classifier.preprocessing
     upload = _uploader(compute.place())
     numbers = np.unique(np.linspace(0, len(source) - 1, min(images, len(source))).astype(int)).tolist()
     compute, _ = settle(compute, classifier, source, len(numbers) * len(plan.crops))
     engine = compute.load_engine(classifier, len(numbers) * len(plan.crops))
     found = read_images(source, numbers, expected.resize_to, expected.interpolation, compute.threads())
-    read = (one.image for one in found if one.image is not None)
-    boxed = ((upload(image), plan.boxes(image.shape[0], image.shape[1], expected.crop_size, "")) for image in read)
-    with precision(compute.dtype), torch.inference_mode(): scores = score_crops(engine, classifier, boxed)
-    return fit_policy(scores.cpu(), budget, agreement)
+
+    def boxed():
+        for number, image, _, _ in found:
+            if image is None: continue
+            key, (height, width) = crop_key(source.names[number]), image.shape[:2]
+            yield upload(image), plan.boxes(height, width, expected.crop_size, key, seed)
+    with precision(compute.dtype), torch.inference_mode():
+        scores = score_crops(engine, classifier, boxed(), policy.crops)
+    return fit_policy(scores.cpu(), budget, agreement, policy)
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #a24a1278
 @delegates(Compute)
