@@ -174,7 +174,7 @@ def test_the_explorer_answers_in_jupyterlab(lab, copy):
     def until(what: str, condition: str, act=lambda: None):
         start = time.perf_counter()
         act()
-        lab.wait_for_function(condition, timeout=300_000, polling=5)
+        lab.wait_for_function(condition, timeout=200_000, polling=5)
         took[what] = round(1000 * (time.perf_counter() - start))
 
     shows = "document.querySelector('.mid-explorer .photo img')?.alt === 'imagenet_0{}.jpg' && "

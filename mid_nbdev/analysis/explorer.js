@@ -201,7 +201,7 @@ class Pane {
       ? make("select", { "aria-label": `${name} recipe`, onchange: () => this.explorer.changePane(this.index, { recipe: this.recipe.value }) },
         start.recipes.map((one) => make("option", {}, one)))
       : make("input", { type: "text", list: `${this.id}-recipes`, "aria-label": `${name} recipe`, spellcheck: "false", autocomplete: "off",
-        onchange: () => this.explorer.changePane(this.index, { recipe: this.recipe.value }) });
+        onchange: () => this.askRecipe(), onkeydown: (event) => { if (event.key === "Enter") this.askRecipe(); } });
     this.error = make("div", { class: "error", role: "alert" });
     this.title = make("h3");
     this.story = make("p", { class: "quiet" });
@@ -274,6 +274,13 @@ class Pane {
     this.slider.max = scene.boxes.length;
     this.fillList();
     this.draw();
+  }
+
+  // Once for each text, whether a browser tells of it by Enter, by leaving the field, or by both.
+  askRecipe() {
+    if (this.recipe.value === this.asked) return;
+    this.asked = this.recipe.value;
+    this.explorer.changePane(this.index, { recipe: this.asked });
   }
 
   busy() { this.stop(); this.root.setAttribute("aria-busy", "true"); }
@@ -763,7 +770,7 @@ class Explorer {
     pane.show(scene);
     const settings = this.state.panes[pane.index];
     settings.recipe = scene.recipe;
-    pane.recipe.value = scene.recipe;
+    pane.recipe.value = pane.asked = scene.recipe;
     const [found, value] = scene.answer ?? scene.center;
     const verdict = scene.label === null ? "" : found === scene.label ? ", right" : ", wrong";
     this.said.textContent = `${scene.name}: ${pane.name(found)} ${percent(value)}${verdict}`;
