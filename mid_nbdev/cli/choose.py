@@ -45,6 +45,10 @@ def _command(model: str, network: LabelledNetworkOptions, preprocessing: Preproc
     words = [str(word) for option, value in given if value is not None for word in (option, value)]
     return shlex.join(["--model", model, *words, "--recipe", recipe])
 
+def _gain(line) -> str:
+    "A gain and its interval; none for the center crop, which it is over."
+    return "–" if line.recipe == "CC" else f"{line.gain:+.1f} [{line.gain_low:+.1f}, {line.gain_high:+.1f}]"
+
 # %% ../../nbs/cli/11_choose.ipynb #ccho005
 @command
 def choose_command(
@@ -75,7 +79,7 @@ def choose_command(
     print_table(found.table.assign(
         forwards=found.table["forwards"].map("{:.3g}".format),
         milliseconds=found.table["milliseconds"].map("{:.3g}".format), top1=found.table["top1"].map("{:.1f}".format),
-        gain=[f"{one.gain:+.1f} [{one.gain_low:+.1f}, {one.gain_high:+.1f}]" for one in found.table.itertuples()],
+        gain=[_gain(one) for one in found.table.itertuples()],
     ).drop(columns=["gain_low", "gain_high"]).rename(columns={"milliseconds": "ms an image", "top1": what}))
     line = found.table.set_index("recipe").loc[choice.recipe]
     measured = (f"{choice.gain:+.1f} points [{choice.low:+.1f}, {choice.high:+.1f}] over CC on {choice.images} images "
