@@ -25,7 +25,7 @@ setup(
     license="Apache-2.0",
     keywords=settings["keywords"].split(),
     packages=find_packages(include=["mid_nbdev", "mid_nbdev.*"]),
-    package_data={"mid_nbdev": ["py.typed", "analysis/*.js", "analysis/*.css", "paper/*.csv", "paper/*.parquet"]},
+    package_data={"mid_nbdev": ["py.typed", "analysis/*.js", "analysis/*.css", "analysis/*.html", "paper/*.csv", "paper/*.parquet"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
     extras_require=extras,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLASS_HEADINGS', 'timm_results', 'table_bytes', 'refuse_replacing', 'refuse_other_table', 'write_table',
-           'keep_class_names', 'kept_class_names', 'per_class', 'changed_images', 'plot_changed']
+           'keep_class_names', 'kept_class_names', 'per_class', 'changed_images', 'run_images', 'plot_changed']
 
 # %% ../../nbs/analysis/01_results.ipynb #fd108a6f
 import io
@@ -21,9 +21,10 @@ from .plots import COLORS, corrected_images
 from .stats import describe, gain_interval
 from ..data.files import csv_bytes, open_image, printable, write_whole
 from ..data.images import ImageSource, imagenet_names
+from ..data.sources import find_source
 from ..errors import InputError
 from ..evaluation.runs import Run
-from ..evaluation.verify import bind_names, refuse_other_names
+from ..evaluation.verify import bind_names, read_origin, refuse_other_names
 
 # %% ../../nbs/analysis/01_results.ipynb #0bfcaa55
 def timm_results(
@@ -93,10 +94,11 @@ def _is_table_of(path: Path, columns: Sequence[str]) -> bool:
 def refuse_replacing(
     out: Path, # file that is going to be written
     ours: bool, # is what is there now a file of the same command?
+    option: str = "--out", # the option that named it
 ) -> None:
     "Raise `InputError` for a file that is there and was not written by the same command."
     if ours or not out.exists(): return
-    raise InputError(f"--out {out}: exists, and is not what this command writes; name another file, or remove it")
+    raise InputError(f"{option} {out}: exists, and is not what this command writes; name another file, or remove it")
 
 def refuse_other_table(
     out: Path, # file that a table is going to be written to
@@ -191,6 +193,16 @@ def changed_images(
     table["before"], table["after"] = before[table["image"]].map(named).array, after[table["image"]].map(named).array
     table["label"] = table["label"].map(named)
     return table[["image", "label", "what", "before", "after", "p_baseline", "p_recipe"]]
+
+def run_images(
+    run: Run, # run
+    class_names: Sequence[str] = (), # of its classes, by number
+) -> ImageSource | None: # None if the run does not know where they are
+    "The images of a run, where they were."
+    origin = read_origin(run.folder)
+    if "data" not in origin: return None
+    known = list(class_names) if "class_names" in origin else []
+    return find_source(origin["data"], origin.get("labels"), len(class_names), known, origin.get("class_order"))
 
 def _shown(
     table: pd.DataFrame, # from `changed_images`

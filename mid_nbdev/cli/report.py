@@ -149,24 +149,100 @@ def _write_changed(
     "Write the images whose answer the run's last recipe changed: a table and a contact sheet."
     import matplotlib.pyplot as plt
 
-    from mid_nbdev.analysis.results import changed_images, kept_class_names, plot_changed, table_bytes
+    from mid_nbdev.analysis.results import changed_images, kept_class_names, plot_changed, run_images, table_bytes
     from mid_nbdev.data.files import refuse_foreign_files, write_whole
-    from mid_nbdev.data.sources import find_source
-    from mid_nbdev.evaluation.verify import read_origin
 
     refuse_foreign_files(folder, ("changed.csv", "changed.png"))
-    names, origin = kept_class_names(run), read_origin(run.folder)
+    names = kept_class_names(run)
     table = changed_images(run.rows(), baseline, run.manifest["recipes"][-1], names)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "changed.csv", table_bytes(table, ".csv"))
     say(f"{folder}: changed.csv lists {len(table)} images")
     if table.empty: return
-    if "data" not in origin: return say("no contact sheet: the run does not know where its images are")
-    known, order = names if "class_names" in origin else [], origin.get("class_order")
-    sheet = plot_changed(table, find_source(origin["data"], origin.get("labels"), len(names), known, order))
+    if (source := run_images(run, names)) is None:
+        return say("no contact sheet: the run does not know where its images are")
+    sheet = plot_changed(table, source)
     sheet.savefig(folder / "changed.png", dpi=150)
     plt.close(sheet)
     say(f"{folder}: changed.png shows them")
+
+# %% ../../nbs/cli/03_report.ipynb #rep5code
+def _weights(
+    run, # run
+    given: str | None, # "balanced", or a file
+): # a weight for each class, or None
+    "Weights of classes that were asked for."
+    from mid_nbdev.analysis.balance import read_class_weights
+    from mid_nbdev.analysis.results import kept_class_names
+
+    if given is None: return None
+    names, most = kept_class_names(run), int(run.rows()[["label", "prediction"]].max().max()) + 1
+    return read_class_weights(given, max(len(names), most), names)
+
+def _print_balance(
+    run, # run
+    baseline: str | None, # recipe to compare with
+    weights, # of the classes
+    format: str, # one of `REPORT_FORMATS`
+) -> None:
+    "Print measures for classes that are not balanced."
+    from mid_nbdev.analysis.balance import balance, readable_balance
+    from mid_nbdev.analysis.results import table_bytes
+
+    table = balance(run.rows(), baseline, weights)
+    ending = REPORT_FORMATS[format]
+    if ending not in ("", ".md", ".tex"): return show(table_bytes(table, ending).decode().rstrip())
+    shown = readable_balance(table)
+    if format == "latex": show(table_bytes(shown, ".tex").decode())
+    else: print_table(shown, markdown=format == "markdown")
+
+def _write_page(
+    run, # run
+    html: Path, # file
+    **options, # as of `page_bytes`
+) -> None:
+    "Write a run as one page, and say how large it is."
+    from mid_nbdev.analysis.report_page import write_page
+
+    say(f"{html}: {write_page(html, run, **options) / 1000:,.0f} kB, one file that opens anywhere")
+
+# %% ../../nbs/cli/03_report.ipynb #rep5conf
+def _write_confusion(
+    run, # run
+    recipe: str, # whose confusions
+    folder: Path, # for the matrix
+) -> None:
+    "Write a recipe's confusion matrix: as a table, as a picture, and the pairs confused most."
+    import matplotlib.pyplot as plt
+
+    from mid_nbdev.analysis.balance import confused_pairs, confusion, plot_confusion
+    from mid_nbdev.analysis.results import kept_class_names, table_bytes
+    from mid_nbdev.data.files import refuse_foreign_files, write_whole
+
+    refuse_foreign_files(folder, ("confusion.csv", "confused.csv", "confusion.png"))
+    rows, names = run.rows(), kept_class_names(run)
+    own = rows[rows["recipe"] == recipe]
+    matrix = confusion(own, names)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "confusion.csv", table_bytes(matrix.reset_index(), ".csv"))
+    write_whole(folder / "confused.csv", table_bytes(confused_pairs(own, names, 1000), ".csv"))
+    sheet = plot_confusion(matrix, f"{recipe}: {run.manifest['network']} on {run.manifest['data']['name']}")
+    sheet.savefig(folder / "confusion.png", dpi=150)
+    plt.close(sheet)
+    say(f"{folder}: confusion.csv and confusion.png of {recipe}, and confused.csv, the pairs confused most")
+
+# %% ../../nbs/cli/03_report.ipynb #rep7alone
+def _refuse_alone(
+    runs: list, # runs
+    of_one: dict, # options that are of one run, and their values
+    of_page: dict, # options that say what is in its page or matrix, and their values
+) -> None:
+    "Raise `InputError` for options that have nothing to work on, or too much."
+    if len(runs) > 1 and (asked := [name for name, value in of_one.items() if value]):
+        raise InputError(f"{asked[0]} is of one run, and {len(runs)} are given; report them one by one")
+    nowhere = not (of_one["--html"] or of_one["--confusion"])
+    if nowhere and (asked := [name for name, value in of_page.items() if value]):
+        raise InputError(f"{asked[0]} says what a page holds: give --html FILE, too")
 
 # %% ../../nbs/cli/03_report.ipynb #rep7cmd
 def _refuse_unlike(
@@ -191,6 +267,11 @@ def report_command(
     format: str = "table", # table, markdown, latex, csv, json, jsonl, or timm: the columns of timm's results
     out: Path | None = None, # write to a file instead: .csv, .json, .jsonl, .parquet, .md or .tex
     per_class: str | None = None, # a recipe: its accuracy class by class, beside the baseline's
+    recipe: str | None = None, # recipe that --html, --pictures and --confusion are about (the run's last)
+    html: Path | None = None, # write one self-contained page: result in words, table, plots, classes, settings
+    pictures: int = 0, # of the page, at most so many images that were corrected or broken
+    class_weights: str | None = None, # balanced, or a CSV of class,weight: adds weighted accuracy, macro F1
+    confusion: Path | None = None, # new folder: the confusion matrix as CSV and picture, and the pairs confused most
     changed: Path | None = None, # new folder: a table and contact sheet of images whose answer the last recipe changed
     anyway: bool = False, # print runs together that differ in data, seed, precision or versions
 ) -> None:
@@ -204,13 +285,21 @@ def report_command(
     opened = [Run.open(folder) for folder in runs]
     _refuse_unlike(opened, anyway)
     compared, recipes = str(parse_recipe(baseline or "CC")), opened[0].manifest["recipes"]
-    if per_class and str(parse_recipe(per_class)) not in recipes:
-        raise InputError(f"--per-class {per_class!r} is not in this run; it has {', '.join(recipes)}")
+    for option, name in (("--per-class", per_class), ("--recipe", recipe)):
+        if not name or str(parse_recipe(name)) in recipes: continue
+        raise InputError(f"{option} {name!r} is not in this run; it has {', '.join(recipes)}")
     if per_class and not out and format in ("csv", "jsonl", "timm"):
         raise InputError(f"--per-class with --format {format} would be two tables in one document; take --format json, "
                          "which holds both, or write the recipes to a file with --out")
+    _refuse_alone(opened, {"--html": html, "--class-weights": class_weights, "--confusion": confusion},
+                  {"--pictures": pictures, "--recipe": recipe})
+    weights = _weights(opened[0], class_weights)
     if per_class and len(opened) > 1: say(f"note: --per-class is of the first run alone, {opened[0].folder}")
     classes = _classes(opened[0], compared, per_class) if per_class else None
     show_runs(opened, baseline, format, out, classes)
     if classes is not None and (out or format != "json"): _print_classes(classes, format)
     if changed: _write_changed(opened[0], compared, changed)
+    if weights is not None and not out: _print_balance(opened[0], _baseline(opened[0], baseline), weights, format)
+    if confusion: _write_confusion(opened[0], str(parse_recipe(recipe)) if recipe else recipes[-1], confusion)
+    if html: _write_page(opened[0], html, recipe=recipe, baseline=baseline, pictures=pictures, weights=weights)
+
