@@ -32,7 +32,8 @@ def build(folder: Path) -> Path:
     wheel = next(folder.glob("*.whl"))
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     everything = (ROOT / "mid_nbdev").rglob("*")
-    files = [path for path in everything if path.suffix in (".py", ".csv", ".html", ".parquet") or path.name == "py.typed"]
+    endings = (".py", ".csv", ".parquet", ".html", ".css", ".js")
+    files = [path for path in everything if path.suffix in endings or path.name == "py.typed"]
     kept = {path.relative_to(ROOT).as_posix() for path in files}
     if packed != kept:
         sys.exit(f"the wheel does not hold what the clone holds: {sorted(packed ^ kept)}")
