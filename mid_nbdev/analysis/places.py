@@ -141,6 +141,7 @@ class Photo:
     crop_size: int # side of the network's crops, pixels
     features: dict[tuple, torch.Tensor] = field(default_factory=dict) # feature vectors by box
     logits: dict[tuple, torch.Tensor] = field(default_factory=dict) # logits by box
+    picture: str = "" # as a data address, once it was shown
 
     @property
     def size(self) -> tuple[int, int]:

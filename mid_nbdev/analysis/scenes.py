@@ -99,7 +99,7 @@ def make_scene(
     names, boxes = ordered_crops(recipe, photo, seed)
     features, logits = known.outputs(photo, boxes)
     averages, scores = _running_averages(features, logits, known.classifier.head), logits.softmax(-1)
-    stop = stops_after(recipe, scores)
+    stop, photo.picture = stops_after(recipe, scores), photo.picture or picture_url(photo.pixels)
     last = stop - 1 if isinstance(recipe, Policy) else -1
     classes = _followed(photo.label, [averages[level][last] for level in averages], scores)
     _, center = known.outputs(photo, ordered_crops(parse_recipe("CC"), photo)[1])
@@ -109,7 +109,7 @@ def make_scene(
     return {
         "image": photo.number, "name": photo.name, "label": photo.label, "network": known.classifier.name,
         "recipe": str(recipe), "level": recipe.level, "seed": seed, "crop_size": photo.crop_size,
-        "height": photo.size[0], "width": photo.size[1], "picture": picture_url(photo.pixels),
+        "height": photo.size[0], "width": photo.size[1], "picture": photo.picture,
         "kinds": [["CC" if name == ("FC", 4) else name[0], name[1]] for name in names],
         "boxes": _box_numbers(photo, boxes), "top": _leaders(scores, 3), "p": _thousandths(scores[:, classes]),
         "classes": classes, "levels": levels, "stop": stop, "is_policy": isinstance(recipe, Policy),
