@@ -336,6 +336,7 @@ def test_predict_writes_one_row_per_image(four):
     assert "temperature 0" in mid("predict", *given, "--temperature", "0", status=2)[1]
 
 
+@pytest.mark.long
 def test_a_run_is_calibrated(four):
     run = ["evaluate", *four, "--recipes", "CC,5FC"]
     mid(*run, "--out", "run")
@@ -361,6 +362,7 @@ def test_a_run_is_calibrated(four):
     assert "expected a path that ends in config.json" in mid("calibrate", "more", "--config", "x.pth", status=2)[1]
 
 
+@pytest.mark.long
 def test_one_recipe_is_chosen(four):
     given = ["choose", "timm/test_resnet", "--checkpoint", "best.pth", "--num-classes", "4"]
     out, err = mid(*given, "--data", "images")

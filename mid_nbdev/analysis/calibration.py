@@ -97,7 +97,7 @@ def calibrate_run(
         if match not in run.manifest["recipes"]:
             raise InputError(f"--match {match}: the run has {', '.join(run.manifest['recipes'])}")
         other = rows[rows["recipe"] == match].set_index("image").loc[names, "confidence"]
-        wanted = torch.from_numpy(other.to_numpy(np.float32))
+        wanted = torch.tensor(other.to_numpy(np.float32))
     return _fit_halves(torch.from_numpy(answers.probabilities[good]), labels, answers.recipe, wanted, seed)
 
 # %% ../../nbs/analysis/16_calibration.ipynb #cal0009
