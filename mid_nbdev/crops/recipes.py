@@ -145,7 +145,7 @@ _LEAST = 1e-12 # probability that counts as none
 @dataclass(frozen=True)
 class ViewsPolicy(Policy):
     "As many of its views, in their order, as an image needs: until the two leading classes' ratio is large enough."
-    margin: float = 0.8 # chosen on photographs and squares: how large the logarithm of the ratio has to be after one view
+    margin: float = 0.8 # how large the logarithm of the ratio has to be after one view; chosen on two sets
     parts: tuple[tuple[str, int, int], ...] = (("MFULL", 1, 0), ("CC", 1, 0), ("RC", 4, 0)) # type: ignore[misc, assignment]
 
     def __post_init__(self):

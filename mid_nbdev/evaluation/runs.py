@@ -26,7 +26,7 @@ from ..data.images import ImageSource, is_passing
 from ..data.reading import Patience, read_hash, read_image
 from ..errors import InputError
 from .answers import lacking_answers, write_answers
-from .claims import Claims, Process, claim_each, find_process, is_leftover, remove_leftovers
+from .claims import Claims, Process, claim_each, find_process, refuse_foreign, remove_leftovers
 from .compute import Compute, as_begun, fitted_on, settle
 from .evaluate import CropLogits, Part, evaluate_parts, refuse_misfits, split_parts
 from mid_nbdev.evaluation.run_files import (
@@ -220,31 +220,6 @@ def damaged_parts(
         except InputError as error: wrong[number] = error
     return wrong
 
-# %% ../../nbs/evaluation/03_runs.ipynb #c59b1d45
-_BESIDE = ("origin.json", "failed.csv", "classes.txt") # what stands beside a run's manifest and folders
-
-def _foreign_file(
-    folder: Path, # a folder without a manifest
-) -> str: # its name; empty if there is none
-    "A file in a folder that is not of a run whose manifest is gone, or just about to be written."
-    paths = [*folder.iterdir(), *folder.glob("parts/*"), *folder.glob("crops/*")]
-    there = {path.relative_to(folder).as_posix() for path in paths if not is_leftover(path.name)}
-    parts, own = {name for name in there if name.startswith("parts/")}, {"manifest.json", "parts", "crops", "answers"}
-    own |= {name for name in parts if read_mark(folder / name).run}
-    if parts: own |= {*_BESIDE, *(name for name in there if name.startswith("crops/"))}
-    return min(there - own, default="")
-
-def _refuse_foreign(
-    folder: Path, # for a run
-) -> None:
-    "Raise `InputError` for a folder that holds anything but a run: nothing in it is ours to replace or remove."
-    for inner in (folder / "parts", folder / "crops", folder / "answers"):
-        if not inner.is_symlink(): continue
-        raise InputError(f"{inner}: is a link, and a run writes into its own folder alone; "
-                         "put a folder in its place, or give another --out")
-    if not folder.is_dir() or (folder / "manifest.json").exists() or not (name := _foreign_file(folder)): return
-    raise InputError(f"{folder}: holds {name} and no manifest.json of a run; give a folder that is new or empty")
-
 # %% ../../nbs/evaluation/03_runs.ipynb #crtrun01
 def _refuse_others_parts(
     folder: Path, # for a run; one without a manifest
@@ -264,7 +239,7 @@ def _create_run(
 ) -> Run: # new, or the one that is there
     "Make a run's folder, or take up the run in it. Raises `InputError` naming settings in which that run differs."
     folder = Path(folder)
-    _refuse_foreign(folder)
+    refuse_foreign(folder)
     if not (folder / "manifest.json").exists():
         _refuse_others_parts(folder, manifest)
         try:
@@ -310,7 +285,7 @@ def _settle(
 ) -> tuple[Run, Compute, Engine | None]: # the run, its settings, and the engine if it had to be loaded for its name
     "Make a run or take up the one that is there, perhaps made by another process meanwhile."
     there = Path(folder) / "manifest.json"
-    _refuse_foreign(Path(folder))
+    refuse_foreign(Path(folder))
     if not there.exists():
         how, record = settled()
         ready = load(how)
