@@ -8,12 +8,16 @@ from PIL import Image
 from torchvision import transforms
 
 from mid_nbdev import MID, Classifier, InputError, Preprocessing, evaluate
-from mid_nbdev.averaging.wrapper import as_pil, crop_outputs, fixed_batches, forward_crops
+from mid_nbdev.averaging.matching import Matching
+from mid_nbdev.averaging.outputs import crop_outputs
+from mid_nbdev.averaging.wrapper import as_pil, fixed_batches, forward_crops
 from mid_nbdev.crops.boxes import full_box, mirror, resize
 from mid_nbdev.crops.recipes import make_plan
 from mid_nbdev.data.sources import find_source
 from mid_nbdev.deployment.export import ExportedGraph, check_graph, export_graph
+from mid_nbdev.evaluation.evaluate import match_to_source
 from mid_nbdev.evaluation.runs import evaluate_run
+from mid_nbdev.evaluation.verify import verify_run
 from mid_nbdev.networks.engines import TorchEngine
 
 HALF = (0.5, 0.5, 0.5)
@@ -127,3 +131,34 @@ def test_a_file_with_larger_views_gives_the_wrappers_answers(tiny, tmp_path, res
     wrapper = MID(tiny, "MFULL+FULL+CC")
     path = export_graph(wrapper, tmp_path / "views.pt2", resized=resized)
     assert check_graph(path, wrapper, IMAGES[:3], resized=resized) < 1e-4
+
+
+def test_matched_larger_views_and_a_run_that_keeps_the_numbers(tmp_path):
+    tiny = of_sizes(40, 32)
+    recipe, center = "FULL+MFULL+CC", MID(tiny, "CC")(IMAGES)
+    raw = MID(tiny, recipe)(IMAGES)
+    ours = MID(tiny, recipe).match(IMAGES)(IMAGES)
+    assert not torch.equal(ours, raw) and torch.equal(MID(tiny, "CC")(IMAGES), center)
+    with torch.no_grad():
+        crops = crop_outputs(tiny, IMAGES[0], make_plan(recipe))[2]
+        features = [tiny.features(tiny.preprocessing.normalise(crop[None])) for crop in crops]
+    matched = [
+        tiny.matching(some) if crop.shape[-1] == 40 else some for some, crop in zip(features, crops, strict=True)
+    ]
+    with torch.no_grad():
+        expected = torch.stack([tiny.head(some).softmax(-1) for some in matched]).mean(0)
+    torch.testing.assert_close(ours[:1], expected, rtol=0, atol=1e-6)
+
+    for number, image in enumerate(IMAGES):
+        (tmp_path / "images" / f"{number:02}").mkdir(parents=True)
+        Image.fromarray(image).save(tmp_path / "images" / f"{number:02}" / "a.png")
+    source = find_source(tmp_path / "images", None, 11)
+    match_to_source(tiny, source, device="cpu")
+    run = evaluate_run(tiny, source, "CC,FULL", tmp_path / "run", device="cpu")
+    kept = Matching.read(run.manifest["matching"])
+    assert torch.equal(kept.ratio, tiny.matching.ratio)
+    assert not verify_run(run, of_sizes(40, 32), source, device="cpu").problems
+    with pytest.raises(InputError, match="larger views are not matched in a graph"):
+        ExportedGraph(MID(tiny, "FULL"))
+    with pytest.raises(InputError, match="two images or more"):
+        MID(tiny, "FULL").match(IMAGES[0])

@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from ..averaging.wrapper import as_pil, crop_outputs
+from ..averaging.outputs import crop_outputs
+from ..averaging.wrapper import as_pil
 from ..crops.boxes import resize
 from ..crops.recipes import Plan, make_plan
 from ..data.files import csv_bytes

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from .matching import match_outputs
 from ..crops.boxes import cut_many
 from ..crops.recipes import AnyRecipe, Plan, Policy, first_places
 from ..errors import InputError
@@ -172,6 +173,7 @@ def average_until_sure(
 
     def decide(outputs):
         group = pool.on_their_way.popleft()
+        outputs = match_outputs(classifier, int(group[0].boxes[group[0].crops, 2]), outputs)
         for one, done in zip(group, _decide(group, outputs[-1][:len(group)].softmax(-1), policy)):
             if done: decided[one.number] = replace(one, image=one.image[:0])
             else: pool.put(one)

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['CUT_TOGETHER', 'fixed_batches', 'forward_crops', 'score_crops', 'refuse_nan', 'average', 'as_pil',
-           'as_list', 'Averaged', 'average_images', 'open_classifier', 'named_pictures', 'Wrapper', 'MID',
-           'crop_outputs']
+           'as_list', 'Averaged', 'average_images', 'open_classifier', 'named_pictures', 'Wrapper', 'MID']
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #9b80c761
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,9 +18,10 @@ from PIL import Image
 from torch import nn
 
 from .adaptive import average_until_sure, fit_policy, noting, stop_among
+from .matching import VIEW_AND_CROP, fit_matching, match_outputs
 from .temperature import check_temperature, scale
 from .tensors import checked_tensors, tensor_boxes, tensor_engine
-from ..crops.boxes import cut, cut_many, resize
+from ..crops.boxes import cut_many, resize
 from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan, parse_recipe
 from ..data.images import to_rgb
 from ..errors import InputError
@@ -71,7 +71,7 @@ def forward_crops(
     with_features: bool, # keep the feature vectors?
 ) -> tuple[torch.Tensor | None, torch.Tensor]: # features (n, feature_size) if kept; logits (n, classes), float32
     "Features and logits of all crops of a stream of images, in the order of the boxes."
-    numbers: list[torch.Tensor] = []
+    numbers, sizes = list[torch.Tensor](), list[int]()
     on_gpu = classifier.device.type == "cuda" and engine.name == "eager" # where another size costs nothing
     step = max(1, engine.batch_size // 8) if on_gpu else None
 
@@ -79,8 +79,12 @@ def forward_crops(
         for batch, own in fixed_batches(images, engine.batch_size, step):
             classifier.require_size(batch.shape[-1])
             numbers.append(own)
+            sizes.append(batch.shape[-1])
             yield batch
-    kept = [outputs if with_features else outputs[-1:] for outputs in engine.outputs(batches())]
+    kept = []
+    for outputs in engine.outputs(batches()):
+        outputs = match_outputs(classifier, sizes[len(kept)], outputs)
+        kept.append(outputs if with_features else outputs[-1:])
     if not kept:
         none = torch.empty(0, classifier.num_classes, device=classifier.device)
         return none.new_empty(0, classifier.feature_size or 0) if with_features else None, none
@@ -428,25 +432,35 @@ def extra_repr(self: MID) -> str:
     "Recipe and seed, and the temperature if it is not 1, for `print`."
     return f"{self.recipe}, seed={self.seed}" + f", temperature={self.scaled_by:g}" * (self.scaled_by != 1)
 
-# %% ../../nbs/averaging/00_wrapper.ipynb #cropout02
-def crop_outputs(
-    classifier: Classifier, # classifier
-    image, # PIL image, uint8 array or uint8 tensor
-    plan: Plan, # recipes
-    key: str | None = None, # the image's name; its pixels if not given
-    seed: int = 0, # seed of the random crops
-) -> tuple[torch.Tensor, np.ndarray, list[torch.Tensor], torch.Tensor, torch.Tensor]: # see below
-    "The resized image, its boxes, its crops, their probabilities (crops, classes) and the averages (recipes, classes)."
-    picture, expected = as_pil(image), classifier.preprocessing
-    resized = resize(picture, expected.resize_to, expected.interpolation)
-    name = _image_key(picture) if key is None else key
-    boxes = plan.boxes(resized.shape[0], resized.shape[1], expected.crop_size, name, seed)
-    with torch.no_grad():
-        engine, with_features = TorchEngine(classifier), bool(plan.rows("feature"))
-        features, logits = forward_crops(engine, classifier, [(resized.to(classifier.device), boxes)], with_features)
-        averaged = average(plan, features, logits, classifier.head)[0]
-    crops = [cut(resized, box[None])[0] for box in boxes] # larger views have another size
-    return resized, boxes, crops, logits.softmax(-1).cpu(), averaged.cpu()
+# %% ../../nbs/averaging/00_wrapper.ipynb #wrpmat2
+@patch
+@torch.no_grad()
+def match(self: MID, images) -> MID:
+    """Bring larger views (FULL, MFULL) to the statistics of center crops, measured on unlabelled images.
+
+    Args:
+        images: Images as for a call, 100 or more of the kind that will come.
+
+    Returns:
+        The wrapper itself. Its classifier keeps the numbers, as `matching`, for every wrapper of it.
+
+    Raises:
+        InputError: There are fewer than two images, or the network cannot be split into features and head.
+
+    Example:
+        >>> from mid_nbdev import MID
+        >>> from mid_nbdev.data.images import demo_source
+        >>> from PIL import Image
+        >>> photographs = [Image.open(demo_source().root / name) for name in demo_source().names[:4]]
+        >>> MID("efficientnet_lite0", "FULL").match(photographs)(photographs).shape
+        torch.Size([4, 1000])
+    """
+    self.classifier.require_features()
+    pictures, self.classifier.matching = [as_pil(image) for image in as_list(images)], None
+    prepared = _with_boxes(pictures, [""] * len(pictures), VIEW_AND_CROP, self.classifier)
+    engine = self._engine_for(2 * len(pictures))
+    self.classifier.matching = fit_matching(forward_crops(engine, self.classifier, prepared, True)[0])
+    return self
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #tensors02
 @patch

@@ -197,6 +197,22 @@ class RowOptions(Options):
         write_table(Path(str(self.predictions)), table)
         say(f"{self.predictions}: predictions of {recipe}")
 
+# %% ../../nbs/cli/02_evaluate.ipynb #fit2match
+def _match(classifier, source, folder: Path, asked: bool, compute: ComputeOptions, process) -> None:
+    "Match larger views as the run in the folder does, or if it is asked for on some of the images."
+    import torch
+
+    from mid_nbdev.averaging.matching import Matching
+    from mid_nbdev.evaluation.evaluate import match_to_source
+    from mid_nbdev.evaluation.runs import Run
+
+    kept = Run.open(folder).manifest if (folder / "manifest.json").exists() else {}
+    if "matching" in kept: classifier.matching = Matching.read(kept["matching"])
+    elif asked:
+        if process.count > 1: raise InputError("--match: start one process first, the others once its run is there")
+        own = {"device": compute.device or process.device(torch.cuda.device_count())}
+        match_to_source(classifier, source, **compute.given() | own)
+
 # %% ../../nbs/cli/02_evaluate.ipynb #cc6952b7
 @command
 def evaluate_command(
@@ -212,6 +228,7 @@ def evaluate_command(
     out: Path | None = None, # run folder, new or to be resumed (runs/MODEL-DATA)
     rows: RowOptions, # predictions, one row per image
     keep: str | None = None, # "crops" keeps the logits of every crop beside the rows, in half precision
+    match: bool = False, # bring FULL and MFULL to center crops' statistics, measured on 200 images, without labels
     seed: int = 0, # seed of the random crops
     compute: ComputeOptions, # engine, precision and device
     preprocessing: PreprocessingOptions, # instead of the library's
@@ -244,6 +261,7 @@ def evaluate_command(
     if plan.policy and (beside := make_plan(("CC", plan.policy))).policy: plan = beside # CC is its first crop, and free
     folder, predicted = out or _run_folder(classifier, source), rows.recipe(plan)
     network.as_in(read_origin(folder)) # refuses another order than the run's
+    _match(classifier, source, folder, match, compute, process)
     _tell_plan(classifier, source, plan)
     origin = make_origin(name, data, labels, network.checkpoint, classes, network.class_names, network.class_order)
     if fitted: origin["fitted"] = f"--budget {budget:g}" if budget is not None else f"--agreement {agreement:g}"

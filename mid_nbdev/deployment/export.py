@@ -129,24 +129,23 @@ def _pillow_swaps() -> bool:
                      "export with --resized")
 
 # %% ../../nbs/deployment/00_export.ipynb #871efa88
-_CORNERS = {0: (0, 0), 1: (0, 1), 2: (1, 0), 3: (1, 1)}
-
 def _box_constants(
     plan: Plan, # recipes
+    sizes: np.ndarray, # side of each of their crops, pixels
     key: str, # what the random crops are drawn from
     seed: int, # seed of the random crops
-) -> dict[str, torch.Tensor]: # edge and word (crops, 2), center and mirrored (crops,), all int64
+) -> dict[int, dict[str, torch.Tensor]]: # by size: edge and word (crops, 2), center and mirrored (crops,), all int64
     "What there is to know of a plan's boxes before the image's size is known."
     count = 1 + max(number for _, number in plan.crops)
     words = {kind: random_boxes(2**32, 2**32, 1, count, key, seed, kind)[:, :2] for kind in RANDOM_KINDS}
     nothing = {"edge": (0, 0), "word": (0, 0), "center": 0, "mirrored": 0}
-    found: list[dict[str, Any]] = []
-    for kind, number in plan.crops:
-        where: dict[str, Any]
+    found: dict[int, list[dict[str, Any]]] = {size: [] for size in np.unique(sizes).tolist()}
+    for (kind, number), size in zip(plan.crops, sizes.tolist()):
+        where: dict[str, Any] = {"center": 1}
         if kind in RANDOM_KINDS: where = {"word": tuple(words[kind][number].tolist())}
-        else: where = {"edge": _CORNERS[number]} if kind.endswith("FC") and number < 4 else {"center": 1}
-        found.append({**nothing, **where, "mirrored": int(kind.startswith("M"))})
-    return {name: torch.tensor([crop[name] for crop in found]) for name in nothing}
+        elif kind.endswith("FC") and number < 4: where = {"edge": divmod(number, 2)}
+        found[size].append({**nothing, **where, "mirrored": int(kind.startswith("M"))})
+    return {size: {name: torch.tensor([one[name] for one in own]) for name in nothing} for size, own in found.items()}
 
 def _place_boxes(
     constants: dict[str, torch.Tensor], # from `_box_constants`, of crops of one size
@@ -241,8 +240,8 @@ class ExportedGraph(nn.Module):
     ):
         super().__init__()
         plan, how = Plan((wrapper.recipe,)), wrapper.classifier.preprocessing.interpolation
-        drawn_from = Recipe(wrapper.recipe.parts)
-        plan.require_fixed(f"a graph cannot stop early; export the crops that it draws from, {drawn_from}")
+        plan.require_fixed("a graph cannot stop early; export the crops that it draws from, "
+                           f"{Recipe(wrapper.recipe.parts)}")
         if how.endswith("-torch") and not resized:
             raise InputError(f"interpolation {how}: a graph resizes as Pillow does; "
                              f"use {how.removesuffix('-torch')}, or export with --resized")
@@ -251,31 +250,12 @@ class ExportedGraph(nn.Module):
         expected = self.classifier.preprocessing
         sizes, weights = plan.sizes(expected.resize_to, expected.crop_size), plan.weights(self.level)
         if given_boxes and (sizes != expected.crop_size).any():
-            raise InputError(f"recipe {wrapper.recipe}: a graph that takes boxes cuts crops alone; "
-                             "leave out FULL and MFULL")
-        for size in np.unique(sizes).tolist(): self.classifier.require_size(size)
-        constants = _box_constants(plan, key, wrapper.seed)
-        groups = {size: np.flatnonzero(sizes == size) for size in np.unique(sizes).tolist()}
-        of_size = {size: {name: values[own] for name, values in constants.items()} for size, own in groups.items()}
-        self.constants = None if given_boxes else of_size
-        self.weights = torch.from_numpy(weights[:, np.concatenate(list(groups.values()))])
+            raise InputError("a graph that takes boxes cuts crops alone; leave out FULL and MFULL")
+        if self.classifier.matching: raise InputError("larger views are not matched in a graph: export without match")
+        for size in sizes.tolist(): self.classifier.require_size(size)
+        self.weights = torch.from_numpy(weights[:, sizes.argsort(kind="stable")]) # crops of one size side by side
+        self.constants = None if given_boxes else _box_constants(plan, sizes, key, wrapper.seed)
         self.temperature = wrapper.scaled_by
-
-    def _mean(self, outputs: torch.Tensor) -> torch.Tensor:
-        return outputs.mean(0, keepdim=True) if self.constants is None else self.weights @ outputs
-
-    def _outputs(
-        self,
-        image: torch.Tensor, # uint8 (height, width, 3)
-        boxes: torch.Tensor, # int64 (n, 4)
-        size: int, # their side, pixels
-    ) -> torch.Tensor: # features or logits (n, …)
-        "What is averaged, of crops of one size."
-        expected = self.classifier.preprocessing
-        how = (expected.resize_to, expected.interpolation, self.swaps)
-        cut = _cut_exactly if self.resized else partial(_cut_resized, how=how)
-        crops = expected.normalise(cut(image, boxes, size))
-        return self.classifier.features(crops) if self.level == "feature" else self.classifier(crops)
 
     def forward(
         self,
@@ -283,15 +263,18 @@ class ExportedGraph(nn.Module):
         boxes: torch.Tensor | None = None, # int64 (n, 4) in the resized image, of the crop's size, with `given_boxes`
     ) -> torch.Tensor: # probabilities (classes,), float32
         "Probabilities averaged over the image's crops."
-        expected = self.classifier.preprocessing
-        height, width = image.shape[:2]
+        expected, (height, width) = self.classifier.preprocessing, image.shape[:2]
         if not self.resized: height, width = _new_size(height, width, expected.resize_to)
         if self.constants is not None:
             placed = {size: _place_boxes(own, height, width, size) for size, own in self.constants.items()}
         elif boxes is None: raise InputError("this graph takes its boxes as an input")
         else: placed = {expected.crop_size: boxes}
-        outputs = torch.cat([self._outputs(image, own, size) for size, own in placed.items()])
-        mean = self._mean(outputs.softmax(-1) if self.level == "softmax" else outputs)
+        how = (expected.resize_to, expected.interpolation, self.swaps)
+        cut = _cut_exactly if self.resized else partial(_cut_resized, how=how)
+        compute = self.classifier.features if self.level == "feature" else self.classifier
+        outputs = torch.cat([compute(expected.normalise(cut(image, own, size))) for size, own in placed.items()])
+        if self.level == "softmax": outputs = outputs.softmax(-1)
+        mean = outputs.mean(0, keepdim=True) if self.constants is None else self.weights @ outputs
         if self.level == "feature": mean = self.classifier.head(mean)
         return scale(mean if self.level == "softmax" else mean.softmax(-1), self.temperature)[0]
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NOT_A_NUMBER', 'score', 'images_per_part', 'split_parts', 'parts_of', 'CropLogits', 'Answers', 'Part',
-           'make_part', 'refuse_misfits', 'evaluate_parts', 'fit_to_source', 'evaluate', 'wrapper_probabilities',
-           'evaluate_wrapper']
+           'make_part', 'refuse_misfits', 'evaluate_parts', 'fit_to_source', 'match_to_source', 'evaluate',
+           'wrapper_probabilities', 'evaluate_wrapper']
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #b88b14e4
 import logging
@@ -23,7 +23,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..averaging.adaptive import fit_policy
-from ..averaging.wrapper import CUT_TOGETHER, Averaged, average_images, score_crops
+from ..averaging.matching import VIEW_AND_CROP, fit_matching
+from ..averaging.wrapper import CUT_TOGETHER, Averaged, average_images, forward_crops, score_crops
 from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan
 from ..data.files import open_image, printable
 from ..data.images import ImageSource, crop_key
@@ -31,6 +32,7 @@ from ..data.reading import read_images
 from ..errors import InputError
 from .compute import Compute, settle
 from ..networks.classifier import Classifier
+from ..networks.engines import Engine
 from ..networks.process import precision
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #534be91a
@@ -259,6 +261,28 @@ def evaluate_parts(
     return computed()
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #7ec30d4d
+def _sampled(
+    classifier: Classifier, # classifier; moved to the device
+    source: ImageSource, # images
+    plan: Plan, # whose boxes are wanted
+    images: int, # how many of them, evenly
+    compute: Compute, # where and how
+    seed: int = 0, # seed of the random crops
+) -> tuple[Compute, Engine, Iterator[tuple[torch.Tensor, np.ndarray]]]: # as settled; resized images with their boxes
+    "An even sample of a source, for a fit."
+    expected, upload = classifier.preprocessing, _uploader(compute.place())
+    numbers = np.unique(np.linspace(0, len(source) - 1, min(images, len(source))).astype(int)).tolist()
+    compute, _ = settle(compute, classifier, source, len(numbers) * len(plan.crops))
+    engine = compute.load_engine(classifier, len(numbers) * len(plan.crops))
+    found = read_images(source, numbers, expected.resize_to, expected.interpolation, compute.threads())
+
+    def boxed():
+        for number, image, _, _ in found:
+            if image is None: continue
+            key, (height, width) = crop_key(source.names[number]), image.shape[:2]
+            yield upload(image), plan.boxes(height, width, expected.crop_size, key, seed)
+    return compute, engine, boxed()
+
 @delegates(Compute)
 def fit_to_source(
     classifier: Classifier, # classifier; moved to the device
@@ -271,21 +295,26 @@ def fit_to_source(
     **kwargs, # fields of `Compute`
 ) -> Policy: # the policy
     "Fit a policy on some of a source's images."
-    plan, compute, expected = make_plan(policy), Compute.of(fit_to_source, kwargs), classifier.preprocessing
-    upload = _uploader(compute.place())
-    numbers = np.unique(np.linspace(0, len(source) - 1, min(images, len(source))).astype(int)).tolist()
-    compute, _ = settle(compute, classifier, source, len(numbers) * len(plan.crops))
-    engine = compute.load_engine(classifier, len(numbers) * len(plan.crops))
-    found = read_images(source, numbers, expected.resize_to, expected.interpolation, compute.threads())
-
-    def boxed():
-        for number, image, _, _ in found:
-            if image is None: continue
-            key, (height, width) = crop_key(source.names[number]), image.shape[:2]
-            yield upload(image), plan.boxes(height, width, expected.crop_size, key, seed)
+    compute, engine, boxed = _sampled(
+        classifier, source, make_plan(policy), images, Compute.of(fit_to_source, kwargs), seed)
     with precision(compute.dtype), torch.inference_mode():
-        scores = score_crops(engine, classifier, boxed(), policy.crops)
+        scores = score_crops(engine, classifier, boxed, policy.crops)
     return fit_policy(scores.cpu(), budget, agreement, policy)
+
+@delegates(Compute)
+def match_to_source(
+    classifier: Classifier, # classifier; moved to the device; its `matching` is set
+    source: ImageSource, # images; their labels are not looked at
+    images: int = 200, # how many of the images to measure
+    **kwargs, # fields of `Compute`
+) -> None:
+    "Match larger views to center crops on some of a source's images."
+    compute = Compute.of(match_to_source, kwargs)
+    classifier.require_features()
+    classifier.matching = None
+    compute, engine, boxed = _sampled(classifier, source, VIEW_AND_CROP, images, compute)
+    with precision(compute.dtype), torch.no_grad(): features, _ = forward_crops(engine, classifier, boxed, True)
+    classifier.matching = fit_matching(features)
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #a24a1278
 @delegates(Compute)

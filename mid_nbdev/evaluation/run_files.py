@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from ..averaging.matching import Matching
 from ..crops.recipes import Plan
 from ..data.files import Limits, folder_name, open_parquet
 from ..data.images import ImageSource, failure_reason, is_passing
@@ -59,6 +60,7 @@ def make_manifest(
         "seed": seed, "dtype": dtype, "engine": engine, "batch_size": batch_size,
         **({"calibration": calibration} if calibration else {}), **({"format": format} if format else {}),
         **({"crops": [f"{kind}{number}" for kind, number in plan.crops]} if keep_crops else {}),
+        **({"matching": classifier.matching.written()} if isinstance(classifier.matching, Matching) else {}),
         "data": {"name": source.title or folder_name(source.root), "images": len(source),
                  "fingerprint": source.fingerprint()},
         "limits": asdict(source.limits), "images_per_part": images_per_part(plan), "crop_keys": "file names",

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..averaging.matching import Matching
 from ..crops.recipes import make_plan
 from ..data.files import Limits, printable, write_whole
 from ..data.images import ImageSource, is_passing
@@ -205,6 +206,7 @@ def verify_run(
     some = _sample(rows, run.failed(), source, images, draw)
     problems += _content_problems(rows, source if every else some)
     if not len(some): return Verified(problems, whole, len(rows))
+    if "matching" in run.manifest: classifier.matching = Matching.read(run.manifest["matching"])
     both = _recompute(run, classifier, source, some, {"device": device, **options})
     dtypes = {run.manifest["dtype"], options.get("dtype", run.manifest["dtype"])}
     changed, identical, largest = _compare(both, max(_TOLERANCES[dtype] for dtype in dtypes))

@@ -229,6 +229,7 @@ class Classifier(Follower):
         split_error: Why the network cannot be split; empty if it can.
         label_names: Names of the classes by number, as far as a `config.json` states them.
         temperatures: By recipe, what its averaged probabilities are scaled by, as a `config.json` states it.
+        matching: What is done to the pooled features of larger views before the head, as `MID.match` sets it; or None.
 
     Raises:
         InputError: If the network does not take crops of the preprocessing's size, what it gives are no logits, or a
@@ -240,6 +241,8 @@ class Classifier(Follower):
         >>> Classifier(timm.create_model("test_resnet"), small).num_classes
         1000
     """
+
+    matching: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def __init__(
         self,
@@ -260,9 +263,8 @@ class Classifier(Follower):
     def _take(self, network: nn.Module) -> None:
         "Take a view of a network apart."
         refuse_layers(network)
-        held = evaluation_view(network)
-        paths = _head_modules(held) if self._given_head is None else self._given_head
-        pieces = _split_network(held, self.preprocessing.crop_size, paths)
+        held, paths = evaluation_view(network), self._given_head
+        pieces = _split_network(held, self.preprocessing.crop_size, _head_modules(held) if paths is None else paths)
         self.body, self.head, self.feature_size, self.num_classes, self.split_error = pieces
         for finish in self._finish: finish(self)
 
