@@ -122,7 +122,7 @@ def _tell_plan(
     sizes = plan.sizes(expected.resize_to, expected.crop_size)
     larger, cost = int((sizes > expected.crop_size).sum()), (sizes.max() / expected.crop_size) ** 2
     if larger: say(f"{larger} of the {crops} {'are' if larger > 1 else 'is'} of {sizes.max()} pixels (FULL, MFULL), "
-                   f"in cost {cost:.2f} crops each")
+                   f"each as costly as {cost:.2f} crops")
     elif any(kind.endswith("FULL") for kind, _ in plan.crops):
         say(f"FULL is the center crop here: images are resized to {expected.resize_to}, no more than a crop")
 
@@ -198,14 +198,19 @@ class RowOptions(Options):
         say(f"{self.predictions}: predictions of {recipe}")
 
 # %% ../../nbs/cli/02_evaluate.ipynb #fit2match
-def _match(classifier, source, folder: Path, asked: bool, compute: ComputeOptions, process) -> None:
-    "Match larger views as the run in the folder does, or if it is asked for on some of the images."
+def _match(classifier, source, plan, network, folder: Path, asked: bool, compute: ComputeOptions, process) -> None:
+    """Match larger views as the run in the folder does, or if it is asked for on some of the images. Raises
+    `InputError` for another order of classes than the run's."""
     import torch
 
     from mid_nbdev.averaging.matching import Matching
     from mid_nbdev.evaluation.evaluate import match_to_source
     from mid_nbdev.evaluation.runs import Run
+    from mid_nbdev.evaluation.verify import read_origin
 
+    network.as_in(read_origin(folder))
+    if asked and not any(kind.endswith("FULL") for kind, _ in plan.crops):
+        raise InputError("--match is for recipes with FULL or MFULL, as --recipes CC,FULL")
     kept = Run.open(folder).manifest if (folder / "manifest.json").exists() else {}
     if "matching" in kept: classifier.matching = Matching.read(kept["matching"])
     elif asked:
@@ -260,8 +265,7 @@ def evaluate_command(
     if fitted: plan = _fit(classifier, source, budget, agreement, plan, seed, compute, process)
     if plan.policy and (beside := make_plan(("CC", plan.policy))).policy: plan = beside # CC is its first crop, and free
     folder, predicted = out or _run_folder(classifier, source), rows.recipe(plan)
-    network.as_in(read_origin(folder)) # refuses another order than the run's
-    _match(classifier, source, folder, match, compute, process)
+    _match(classifier, source, plan, network, folder, match, compute, process)
     _tell_plan(classifier, source, plan)
     origin = make_origin(name, data, labels, network.checkpoint, classes, network.class_names, network.class_order)
     if fitted: origin["fitted"] = f"--budget {budget:g}" if budget is not None else f"--agreement {agreement:g}"
