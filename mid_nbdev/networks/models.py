@@ -113,8 +113,7 @@ def parse_name(
     if not slash:
         has_it = [library for library in ("timm", "torchvision") if plain.partition(".")[0] in _known(library)]
         why = "names different weights in the two libraries" if len(has_it) == 2 else "names no library"
-        named = " or ".join(f"{library}/{plain}" for library in has_it)
-        spelled = named or "timm/NAME, torchvision/NAME or MODULE:FUNCTION"
+        spelled = " or ".join(f"{one}/{plain}" for one in has_it) or "timm/NAME, torchvision/NAME or MODULE:FUNCTION"
         raise InputError(f"network {name!r} {why}; say which: {spelled} (packaged: {', '.join(PACKAGED)})")
     architecture, _, tag = rest.partition(".")
     if library not in ("timm", "torchvision") or architecture not in _known(library):
