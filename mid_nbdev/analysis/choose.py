@@ -23,7 +23,7 @@ from ..data.files import open_image, printable
 from ..data.images import ImageSource, crop_key
 from ..errors import InputError
 from ..evaluation.evaluate import evaluate, fit_to_source
-from ..networks.classifier import Classifier
+from ..networks.classifier import Classifier, require_size
 
 # %% ../../nbs/analysis/17_choose.ipynb #cho0004
 _FIXED = ("CC", "FULL", "FULL+MFULL", "5FC", "5FC+5MFC", "4QRC", "10QRC") # candidates, each a plain average
@@ -36,7 +36,7 @@ def _candidates(classifier: Classifier) -> list[str]:
     for recipe in _FIXED:
         try:
             for size in make_plan(recipe).sizes(expected.resize_to, expected.crop_size).tolist():
-                classifier.require_size(size)
+                require_size(classifier, size)
         except InputError as error: _log.info("%s is left out: %s", recipe, error)
         else: found.append(recipe)
     if expected.crop_size >= expected.resize_to: found = [recipe for recipe in found if "FULL" not in recipe]

@@ -26,7 +26,7 @@ from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan, parse_recipe
 from ..data.images import to_rgb
 from ..errors import InputError
 from ..networks.choose import fitting_batch
-from ..networks.classifier import Classifier
+from ..networks.classifier import Classifier, require_size
 from ..networks.engines import Engine, TorchEngine, make_engine
 from ..networks.formats import fit_on
 from ..networks.models import load_classifier
@@ -77,11 +77,11 @@ def forward_crops(
 
     def batches():
         for batch, own in fixed_batches(images, engine.batch_size, step):
-            classifier.require_size(batch.shape[-1])
+            require_size(classifier, batch.shape[-1])
             numbers.append(own)
             sizes.append(batch.shape[-1])
             yield batch
-    kept = []
+    kept: list[tuple[torch.Tensor, ...]] = []
     for outputs in engine.outputs(batches()):
         outputs = match_outputs(classifier, sizes[len(kept)], outputs)
         kept.append(outputs if with_features else outputs[-1:])

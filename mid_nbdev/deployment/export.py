@@ -27,6 +27,7 @@ from ..averaging.wrapper import MID, as_pil
 from ..crops.boxes import RANDOM_KINDS, random_boxes, resize
 from ..crops.recipes import Plan, Recipe
 from ..errors import InputError
+from ..networks.classifier import require_size
 
 # %% ../../nbs/deployment/00_export.ipynb #1cd46bda
 _WEIGHT_BITS = 22 # of the fraction of a resampling weight, as Pillow rounds it
@@ -252,7 +253,7 @@ class ExportedGraph(nn.Module):
         if given_boxes and (sizes != expected.crop_size).any():
             raise InputError("a graph that takes boxes cuts crops alone; leave out FULL and MFULL")
         if self.classifier.matching: raise InputError("larger views are not matched in a graph: export without match")
-        for size in sizes.tolist(): self.classifier.require_size(size)
+        for size in sizes.tolist(): require_size(self.classifier, size)
         self.weights = torch.from_numpy(weights[:, sizes.argsort(kind="stable")]) # crops of one size side by side
         self.constants = None if given_boxes else _box_constants(plan, sizes, key, wrapper.seed)
         self.temperature = wrapper.scaled_by

@@ -31,7 +31,7 @@ from ..data.images import ImageSource, crop_key
 from ..data.reading import read_images
 from ..errors import InputError
 from .compute import Compute, settle
-from ..networks.classifier import Classifier
+from ..networks.classifier import Classifier, require_size
 from ..networks.engines import Engine
 from ..networks.process import precision
 
@@ -185,7 +185,7 @@ def refuse_misfits(
     if keep_crops and plan.policy: plan.require_fixed("their logits are not kept")
     if plan.rows("feature"): classifier.require_features()
     for size in plan.sizes(classifier.preprocessing.resize_to, classifier.preprocessing.crop_size).tolist():
-        classifier.require_size(size)
+        require_size(classifier, size)
     if len(source) and not 0 <= source.labels.min() <= source.labels.max() < classifier.num_classes:
         raise InputError(f"labels from {source.labels.min()} to {source.labels.max()}: "
                          f"{classifier.name} has classes 0 to {classifier.num_classes - 1}")

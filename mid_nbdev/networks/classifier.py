@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Preprocessing', 'timm_preprocessing', 'torchvision_preprocessing', 'refuse_fields', 'refuse_lacking',
-           'Classifier']
+           'Classifier', 'require_size']
 
 # %% ../../nbs/networks/02_classifier.ipynb #7805876b
 import math
@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from fastcore.basics import patch
 from timm.data import resolve_model_data_config
 from timm.models.mobilenetv3 import MobileNetV3
 from torch import nn
@@ -323,15 +322,17 @@ class Classifier(Follower):
         return first if self.split_error else self.head(first.flatten(1))
 
 # %% ../../nbs/networks/02_classifier.ipynb #requsize1
-@patch
-def require_size(self: Classifier, size: int) -> None:
+def require_size(
+    classifier: Classifier, # classifier
+    size: int, # side of a view, pixels
+) -> None:
     "Raise `InputError` if the network does not take views of this many pixels; it is tried once for each size."
-    if size in self._sizes: return
+    if size in classifier._sizes: return
     try:
-        with torch.no_grad(): logits = self(torch.zeros(1, 3, size, size, device=self.device))
+        with torch.no_grad(): logits = classifier(torch.zeros(1, 3, size, size, device=classifier.device))
     except Exception as error: reason = " ".join(str(error).split())[:120] or type(error).__name__
-    else: reason = "" if logits.shape == (1, self.num_classes) else f"it gives {tuple(logits.shape)} numbers"
+    else: reason = "" if logits.shape == (1, classifier.num_classes) else f"it gives {tuple(logits.shape)} numbers"
     if reason:
-        raise InputError(f"{self.name} takes crops of {self.preprocessing.crop_size} pixels alone, no views of "
-                         f"{size} (FULL, MFULL): {reason}; use crops, as 5FC")
-    self._sizes.add(size)
+        raise InputError(f"{classifier.name} takes crops of {classifier.preprocessing.crop_size} pixels alone, no "
+                         f"views of {size} (FULL, MFULL): {reason}; use crops, as 5FC")
+    classifier._sizes.add(size)

@@ -272,6 +272,6 @@ class ONNXRuntimeEngine(_ConvertedEngine):
             for batch in batches:
                 if batch.shape[-1] != self.classifier.preprocessing.crop_size:
                     raise InputError(f"engine onnxruntime takes crops of {self.classifier.preprocessing.crop_size} "
-                                     f"pixels alone, no views of {batch.shape[-1]} (FULL, MFULL); use openvino or eager")
+                                     f"pixels, no views of {batch.shape[-1]} (FULL, MFULL); use openvino or eager")
                 found = self.session.run(None, {"pixels": batch.permute(0, 2, 3, 1).numpy()})
                 yield tuple(map(torch.from_numpy, found))
