@@ -8,9 +8,10 @@ from PIL import Image
 from torchvision import transforms
 
 from mid_nbdev import MID, Classifier, InputError, Preprocessing, evaluate
+from mid_nbdev.averaging.batches import fixed_batches, forward_crops
 from mid_nbdev.averaging.matching import Matching
 from mid_nbdev.averaging.outputs import crop_outputs
-from mid_nbdev.averaging.wrapper import as_pil, fixed_batches, forward_crops
+from mid_nbdev.averaging.wrapper import as_pil
 from mid_nbdev.crops.boxes import full_box, mirror, resize
 from mid_nbdev.crops.recipes import make_plan
 from mid_nbdev.data.sources import find_source

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from mid_nbdev import Classifier, ImageSource, find_source, load_classifier
 from mid_nbdev.averaging.adaptive import fit_policy
-from mid_nbdev.averaging.wrapper import forward_crops
+from mid_nbdev.averaging.batches import forward_crops
 from mid_nbdev.crops.recipes import Plan, Policy, make_plan, parse_recipes
 from mid_nbdev.data.images import crop_key
 from mid_nbdev.data.reading import read_images

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..averaging.wrapper import as_list, forward_crops, named_pictures
+from ..averaging.batches import forward_crops
+from ..averaging.wrapper import as_list, named_pictures
 from ..crops.boxes import resize
 from ..crops.geometry import crop_padding, offset_count
 from ..crops.recipes import AnyRecipe, Plan, Policy, Recipe

@@ -9,7 +9,8 @@ __all__ = ['crop_outputs']
 import numpy as np
 import torch
 
-from .wrapper import _image_key, as_pil, average, forward_crops
+from .batches import forward_crops
+from .wrapper import _image_key, as_pil, average
 from ..crops.boxes import cut, resize
 from ..crops.recipes import Plan
 from ..networks.classifier import Classifier

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from .adaptive import bisect_between
-from .wrapper import Wrapper, as_list, as_pil, forward_crops, named_pictures, refuse_nan
+from .batches import forward_crops
+from .wrapper import Wrapper, as_list, as_pil, named_pictures, refuse_nan
 from ..crops.boxes import fixed_boxes, make_boxes, random_boxes, resize
 from ..crops.geometry import offset_count, resized_size
 from ..errors import InputError

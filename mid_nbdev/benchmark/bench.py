@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 
 from ..analysis.plots import COLORS
 from ..analysis.stats import likelihood
-from ..averaging.wrapper import average, forward_crops
+from ..averaging.batches import forward_crops
+from ..averaging.wrapper import average
 from . import peers
 from .peers import Task, Timed
 from ..crops.recipes import Plan, make_plan

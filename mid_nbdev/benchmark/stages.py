@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..averaging.wrapper import average, fixed_batches
+from ..averaging.batches import fixed_batches
+from ..averaging.wrapper import average
 from .bench import drawn_boxes, evaluation_rate
 from .peers import Task
 from ..crops.boxes import resize

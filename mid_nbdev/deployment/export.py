@@ -240,15 +240,14 @@ class ExportedGraph(nn.Module):
         resized: bool = False, # does the image come resized?
     ):
         super().__init__()
-        plan, how = Plan((wrapper.recipe,)), wrapper.classifier.preprocessing.interpolation
+        plan, expected = Plan((wrapper.recipe,)), wrapper.classifier.preprocessing
         plan.require_fixed("a graph cannot stop early; export the crops that it draws from, "
                            f"{Recipe(wrapper.recipe.parts)}")
-        if how.endswith("-torch") and not resized:
-            raise InputError(f"interpolation {how}: a graph resizes as Pillow does; "
-                             f"use {how.removesuffix('-torch')}, or export with --resized")
+        if expected.interpolation.endswith("-torch") and not resized:
+            raise InputError(f"interpolation {expected.interpolation}: a graph resizes as Pillow does; "
+                             f"use {expected.interpolation.removesuffix('-torch')}, or export with --resized")
         self.classifier = copy.deepcopy(wrapper.classifier).cpu().float()
         self.level, self.swaps, self.resized = wrapper.recipe.level, not resized and _pillow_swaps(), resized
-        expected = self.classifier.preprocessing
         sizes, weights = plan.sizes(expected.resize_to, expected.crop_size), plan.weights(self.level)
         if given_boxes and (sizes != expected.crop_size).any():
             raise InputError("a graph that takes boxes cuts crops alone; leave out FULL and MFULL")

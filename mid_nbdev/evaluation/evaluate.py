@@ -23,8 +23,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..averaging.adaptive import fit_policy
+from ..averaging.batches import CUT_TOGETHER, forward_crops, score_crops
 from ..averaging.matching import VIEW_AND_CROP, fit_matching
-from ..averaging.wrapper import CUT_TOGETHER, Averaged, average_images, forward_crops, score_crops
+from ..averaging.wrapper import Averaged, average_images
 from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan
 from ..data.files import open_image, printable
 from ..data.images import ImageSource, crop_key
