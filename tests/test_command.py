@@ -96,7 +96,7 @@ SHARED = {  # options that evaluate, predict, export and verify share, each with
     "--mean": ("123.7,116.3,103.5", "--mean '123.7,116.3,103.5': expected three numbers"),
     "--std": ("0,0,0", "std (0.0, 0.0, 0.0)"),
     "--device": ("tpu", "device 'tpu'"),
-    "--dtype": ("int8", "dtype 'int8'"),
+    "--dtype": ("int3", "dtype 'int3'"),
     "--engine": ("abacus", "engine 'abacus'"),
     "--batch-size": ("0", "--batch-size 0: expected 1 or more"),
     "--workers": ("-1", "--workers -1: expected 0"),
@@ -208,6 +208,16 @@ def test_ray_refuses_what_its_workers_decide(own):
     for words in (("--dtype", "bfloat16"), ("--batch-size", "2"), ("--device", "cpu"), PREPROCESSING[:2]):
         done = mid(own, "predict", *corpus, *words)
         assert done.exit_code == 2 and done.stderr.startswith(f"error: {words[0]} is not for --engine ray")
+
+
+def test_what_is_not_there_is_refused_in_a_line(own):
+    calls = (
+        mid(own, *["choose", "timm/test_resnet", "--checkpoint", "own.pth", "--num-classes", "4", "--data", "nowhere"]),
+        mid(own, *["calibrate", "nowhere"]),
+        mid(own, *["explore", "efficientnet_lite0", "--data", "nowhere"]),
+    )
+    for done in calls:
+        assert done.exit_code == 2 and len(done.stderr.splitlines()) <= 2 and "nowhere" in done.stderr, done.stderr
 
 
 def test_a_command_leaves_logging_as_it_was(own):

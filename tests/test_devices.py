@@ -12,9 +12,9 @@ from mid_nbdev import MID, Classifier, Preprocessing, evaluate, load_classifier
 from mid_nbdev.averaging.batches import fixed_batches, forward_crops
 from mid_nbdev.averaging.dense import DenseMID
 from mid_nbdev.averaging.one_forward import Squashed
+from mid_nbdev.averaging.outputs import crop_outputs
 from mid_nbdev.averaging.shapes import ShapeMID
 from mid_nbdev.averaging.training_crops import TrainCropsMID
-from mid_nbdev.averaging.wrapper import crop_outputs
 from mid_nbdev.cli import predict
 from mid_nbdev.cli.options import PredictOptions
 from mid_nbdev.crops.boxes import fixed_boxes

@@ -333,7 +333,7 @@ def test_a_part_that_cannot_be_read_just_now_is_kept(images, tmp_path):
 def test_the_command_says_so_and_ends_with_a_status(images, tmp_path, monkeypatch):
     from mid_nbdev.networks import models
 
-    monkeypatch.setattr(models, "load_classifier", lambda *args, **kwargs: classifier())
+    monkeypatch.setattr(models, "load_named", lambda *args, **kwargs: classifier())
     words = ["evaluate", "tiny", "--data", images, "--recipes", RECIPES, "--out", tmp_path / "run", "--device", "cpu"]
     words += ["--workers", "0", "--batch-size", "64", "--engine", "eager"]
     with trouble(monkeypatch, TROUBLES["input/output error"], ["03.bmp"]):

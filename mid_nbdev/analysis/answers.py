@@ -53,7 +53,12 @@ class LastWins:
         self.send, self.asked, self.changed = send, dict[str, Question](), threading.Condition()
         self.thread: threading.Thread | None = None
 
-    def ask(self, slot: str, number: int, steps: Iterator[dict | None]) -> None:
+    def ask(
+        self,
+        slot: str, # which question it takes the place of
+        number: int, # of the question, returned with each answer
+        steps: Iterator[dict | None], # computes the answers; None for a step that has none
+    ) -> None:
         "Ask something, in place of what was asked in that slot; a new scene ends all that was about the old one."
         with self.changed:
             for other in {"scene": ("place", "map"), "strip": ("survey",)}.get(slot, ()): self.asked.pop(other, None)
@@ -88,7 +93,9 @@ class LastWins:
 _PAGE = 24 # thumbnails in the strip at a time
 _SURVEYED = 200 # the most images that are surveyed; a finished run knows all of its own
 _THUMB = 58 # shorter side of a thumbnail, pixels
-RECIPE_MENU = ("auto", "CC", "5FC", "5FC+5MFC", "10RC", "20RC", "CC+10RC", "10RC+10MRC", "20RC@logit", "20RC@feature")
+RECIPE_MENU = (
+    "auto", "CC", "5FC", "5FC+5MFC", "10RC", "20RC", "CC+10RC", "10RC+10MRC", "20RC@logit", "20RC@feature",
+) # recipes that the menu offers
 
 class _Shared:
     "What all answers need: networks, images, and names."

@@ -245,7 +245,7 @@ def explore(
         >>> from mid_nbdev.data.images import demo_source
         >>> explorer = explore("efficientnet_lite0", demo_source(), recipe="CC+9RC")
         >>> explorer.figure("imagenet_06_609.jpg").axes[0].get_title()
-        'CC+9RC: jeep 38% ✓'
+        'CC+9RC: jeep 44% ✓'
     """
     if isinstance(network, Run):
         opened, album, names = open_run(network, images, classifier)

@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import InputError
 
 # %% ../../nbs/networks/10_config.ipynb #cfg0005
-NAME = "config.json"
+NAME = "config.json" # the file beside a checkpoint
 _LARGEST = 2**24 # bytes of a file that is read
 _log = logging.getLogger(__name__)
 

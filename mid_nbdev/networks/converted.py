@@ -38,7 +38,10 @@ class Graph(nn.Module):
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(
+        self,
+        pixels: torch.Tensor, # uint8 crops (n, crop, crop, 3)
+    ) -> tuple[torch.Tensor, ...]: # features if there are any, and logits
         "Features, if there are any, and logits of uint8 crops (n, crop, crop, 3)."
         own = self.classifier
         first = own._body_output(own.preprocessing.normalise(pixels.permute(0, 3, 1, 2)))
@@ -112,7 +115,10 @@ class Quantiser(Protocol):
     @property
     def key(self) -> str:
         "What names the crops."
-    def quantise(self, path: Path) -> Path:
+    def quantise(
+        self,
+        path: Path, # of the converted network
+    ) -> Path: # of the quantised one
         "From the file of a converted network to that of the quantised one."
 
 _ALIKE = 0.9 # correlation of logits with PyTorch's in float32; bfloat16 has 0.999 and more, int8 some 0.98
