@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -217,7 +218,8 @@ def test_what_is_not_there_is_refused_in_a_line(own):
         mid(own, *["explore", "efficientnet_lite0", "--data", "nowhere"]),
     )
     for done in calls:
-        assert done.exit_code == 2 and len(done.stderr.splitlines()) <= 2 and "nowhere" in done.stderr, done.stderr
+        assert done.exit_code == 2 and "Traceback" not in done.stderr, done.stderr
+        assert re.match("error: .*nowhere", done.stderr.splitlines()[-1]), done.stderr
 
 
 def test_a_command_leaves_logging_as_it_was(own):
