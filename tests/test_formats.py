@@ -67,6 +67,7 @@ def int8_run(tiny, photos, tmp_path_factory):
     return evaluate_run(tiny, photos, "CC,5FC", tmp_path_factory.mktemp("runs") / "int8", dtype="int8", **OPENVINO)
 
 
+@pytest.mark.long
 def test_one_engine_computes_crops_of_several_sizes_in_their_order(tiny):
     pytest.importorskip("openvino")
     engine, exact = make_engine(tiny, "openvino", batch_size=2), TorchEngine(tiny, batch_size=2)
@@ -137,6 +138,7 @@ def test_auto_takes_the_fastest_within_the_tolerance(tiny, photos, tmp_path, cap
     assert "dtype auto: int8, the fastest that changes at most 100 % of predictions (float32 10 crops/s;" in caplog.text
 
 
+@pytest.mark.long
 def test_auto_stays_with_float32_where_nothing_gains(tiny, photos, tmp_path, monkeypatch, caplog):
     pytest.importorskip("openvino")
     monkeypatch.setattr(formats, "crop_rate", lambda engine, *_: 10)
@@ -162,6 +164,7 @@ def test_what_is_chosen(tolerance, rates, taken):
     assert choose_format(found, tolerance).dtype == taken
 
 
+@pytest.mark.long
 def test_a_wrapper_computes_in_int8_and_is_copied(tiny, photos):
     needs_nncf()
     pictures = [Image.open(photos.file(number)) for number in range(30)]

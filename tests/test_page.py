@@ -60,6 +60,7 @@ def test_the_page_is_whole_accessible_and_asks_nobody(tmp_path):
     assert "<title>5FC on val" in (tmp_path / "report_page.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_pictures_are_filtered_by_the_rows_of_the_table(tmp_path):
     rows = make_rows("CC,5FC,20RC", 8)
     for number in range(8): Image.new("RGB", (500, 300), (30 * number, 90, 60)).save(tmp_path / f"{number}.png")
@@ -112,6 +113,7 @@ def test_what_cannot_be_written_is_refused(words, said, tmp_path):
     assert (tmp_path / "other.html").read_text() == "<p>mine</p>"
 
 
+@pytest.mark.long
 def test_classes_are_weighted_and_confusions_written(tmp_path):
     rows = make_rows("CC,5FC", 60, 2)
     rows["label"] = np.where(rows["image"].str.len() > 5, 0, 1)

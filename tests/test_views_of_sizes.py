@@ -115,6 +115,7 @@ def test_a_network_of_one_size_is_refused_before_anything_is_written(one_size, t
     assert MID(one_size, "CC")(IMAGES[0]).shape == (1, 11)
 
 
+@pytest.mark.long
 def test_a_graph_cuts_and_forwards_larger_views(tiny):
     for recipe in ("FULL", "FULL+MFULL+2RC@logit", "CC+MFULL@feature"):
         wrapper = MID(tiny, recipe)
