@@ -12,11 +12,11 @@ from hashlib import blake2b
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..crops.recipes import Plan
 from ..errors import InputError
 from ..networks.classifier import Classifier
+from ..networks.converted import Graph
 from ..networks.engines import TorchEngine
 
 # %% ../../nbs/averaging/07_tensors.ipynb #ten0004
@@ -48,16 +48,11 @@ def checked_tensors(
     return tensors.float()
 
 # %% ../../nbs/averaging/07_tensors.ipynb #ten0007
-class _Normalised(nn.Module):
+class _Normalised(Graph):
     "From crops (n, side, side, 3) that are normalised to features, if there are any, and logits."
 
-    def __init__(self, classifier: Classifier):
-        super().__init__()
-        self.classifier = classifier
-
     def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        first = self.classifier._body_output(crops.permute(0, 3, 1, 2))
-        return (first,) if self.classifier.split_error else (first.flatten(1), self.classifier.head(first.flatten(1)))
+        return self.outputs(crops.permute(0, 3, 1, 2))
 
 def tensor_engine(
     classifier: Classifier, # on its device

@@ -17,8 +17,8 @@ from fastcore.basics import patch
 from PIL import Image
 from torch import nn
 
-from .adaptive import average_until_sure, fit_policy, noting, stop_among
-from .batches import forward_crops, score_crops
+from .adaptive import average_until_sure, fit_policy, stop_among
+from .batches import forward_crops, noting, score_crops
 from .matching import VIEW_AND_CROP, fit_matching
 from .temperature import check_temperature, scale
 from .tensors import checked_tensors, tensor_boxes, tensor_engine

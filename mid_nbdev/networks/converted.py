@@ -43,9 +43,16 @@ class Graph(nn.Module):
         pixels: torch.Tensor, # uint8 crops (n, crop, crop, 3)
     ) -> tuple[torch.Tensor, ...]: # features if there are any, and logits
         "Features, if there are any, and logits of uint8 crops (n, crop, crop, 3)."
-        own = self.classifier
-        first = own._body_output(own.preprocessing.normalise(pixels.permute(0, 3, 1, 2)))
-        return (first,) if own.split_error else (first.flatten(1), own.head(first.flatten(1)))
+        return self.outputs(self.classifier.preprocessing.normalise(pixels.permute(0, 3, 1, 2)))
+
+    def outputs(
+        self,
+        crops: torch.Tensor, # normalised (n, 3, crop, crop)
+    ) -> tuple[torch.Tensor, ...]: # features if there are any, and logits
+        "Features, if there are any, and logits of normalised crops."
+        first = self.classifier._body_output(crops)
+        if self.classifier.split_error: return (first,)
+        return first.flatten(1), self.classifier.head(first.flatten(1))
 
 # %% ../../nbs/networks/11_converted.ipynb #31c95595
 def _installed(
@@ -95,16 +102,24 @@ def _converted(
 _log = logging.getLogger(__name__)
 _agreed: set[tuple[str, str]] = set() # engines and fingerprints of classifiers that were compared in this process
 
+def _both(
+    engine: "_ConvertedEngine", # in any precision
+    most: int, # crops, about
+) -> list[torch.Tensor]: # the engine's logits, and PyTorch's in float32 (n, classes)
+    "Two answers to crops of smooth noise, as many as fill whole batches."
+    crop_size, size = engine.classifier.preprocessing.crop_size, engine.batch_size
+    crops = smooth_crops(max(most, size), crop_size)
+    batches = crops[:len(crops) // size * size].contiguous(memory_format=torch.channels_last).split(size)
+    with torch.inference_mode():
+        found = engine._run(batches), engine.exact(size, batches)
+        return [torch.cat([outputs[-1] for outputs in one]) for one in found]
+
 def _agrees(
     engine: "_ConvertedEngine", # in float32
 ) -> bool: # with PyTorch?
-    "Does it give PyTorch's answers to crops of smooth noise?"
-    crop_size, size = engine.classifier.preprocessing.crop_size, engine.batch_size
-    crops = smooth_crops(max(4, size), crop_size)
-    batches = crops[:len(crops) // size * size].contiguous(memory_format=torch.channels_last).split(size)
-    with torch.inference_mode():
-        ours, theirs = engine._run(batches), engine.exact(size, batches)
-        return same_answers(*(torch.cat([outputs[-1] for outputs in found]) for found in (ours, theirs)))
+    "Does it give PyTorch's answers?"
+    return same_answers(*_both(engine, 4))
+
 
 
 # %% ../../nbs/networks/11_converted.ipynb #cnvlow01
@@ -125,15 +140,9 @@ _ALIKE = 0.9 # correlation of logits with PyTorch's in float32; bfloat16 has 0.9
 
 def _likeness(
     engine: "_ConvertedEngine", # in any precision
-    crops: torch.Tensor, # uint8 (n, 3, side, side), as many as a batch or more
 ) -> float: # correlation, up to 1
     "How much an engine's logits, crop by crop, are like PyTorch's in float32."
-    size = engine.batch_size
-    batches = crops[:max(1, 8 // size) * size].contiguous(memory_format=torch.channels_last).split(size)
-    with torch.inference_mode():
-        both = engine._run(batches), engine.exact(size, batches)
-        found = (torch.cat([outputs[-1] for outputs in one]) for one in both)
-        ours, theirs = (logits - logits.mean(1, keepdim=True) for logits in found)
+    ours, theirs = (logits - logits.mean(1, keepdim=True) for logits in _both(engine, 8))
     return float(nn.functional.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0))
 
 def _require_likeness(
@@ -144,8 +153,7 @@ def _require_likeness(
     fitted = engine.calibration.key if engine.dtype == "int8" and engine.calibration else ""
     key, name = (f"{engine.name} {engine.dtype} {fitted}", found), engine.classifier.name
     if engine.dtype == "float32" or key in _agreed: return
-    crops = smooth_crops(max(8, engine.batch_size), engine.classifier.preprocessing.crop_size)
-    if (likeness := _likeness(engine, crops)) < _ALIKE:
+    if (likeness := _likeness(engine)) < _ALIKE:
         raise InputError(f"{name} does not stand {engine.dtype} on engine {engine.name}: its logits have a correlation "
                          f"of {likeness:.2f} with PyTorch's, expected {_ALIKE} or more; use another dtype")
     _agreed.add(key)
