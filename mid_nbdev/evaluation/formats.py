@@ -6,7 +6,6 @@
 __all__ = ['unlabelled_images', 'calibration_on', 'Settled', 'settle_format']
 
 # %% ../../nbs/evaluation/09_formats.ipynb #evf02imp
-import json
 import logging
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -33,7 +32,7 @@ from mid_nbdev.networks.formats import (
     crop_each,
     measure_formats,
 )
-from ..networks.process import cache_file, usable_cores
+from ..networks.process import remembered, usable_cores
 
 # %% ../../nbs/evaluation/09_formats.ipynb #evf05num
 _FITTED, _COMPARED, _FEWEST = 300, 200, 10 # most images to fit on, most to compare on, fewest for either
@@ -124,15 +123,14 @@ def _measured(
 ) -> list[Format]: # float32 first
     "What `measure_formats` found here before, or finds now."
     compared = Calibration(crops).key
-    path = cache_file(f"{cache_key(classifier, 'formats', *dtypes, compared, str(usable_cores()), *details)}.json")
-    try:
-        kept = [Format(dtype, rate, Change(*change)) for dtype, rate, change in json.loads(path.read_text())]
-        if [one.dtype for one in kept] == ["float32", *dtypes]: return kept
-    except (OSError, ValueError, TypeError): pass
-    found = measure_formats(load, dtypes, crops)
-    try: path.write_text(json.dumps(found))
-    except OSError as error: _log.info("%s: what was measured is not kept (%s)", path, error.strerror)
-    return found
+    file = f"{cache_key(classifier, 'formats', *dtypes, compared, str(usable_cores()), *details)}.json"
+
+    def read(kept):
+        found = [Format(dtype, rate, Change(*change)) for dtype, rate, change in kept]
+        if [one.dtype for one in found] != ["float32", *dtypes]: raise ValueError("of other formats")
+        return found
+    return remembered(file, read, lambda: measure_formats(load, dtypes, crops))
+
 
 # %% ../../nbs/evaluation/09_formats.ipynb #evf12tel
 def _tell(

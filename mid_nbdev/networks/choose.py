@@ -6,7 +6,6 @@
 __all__ = ['crop_rate', 'fitting_batch', 'processor', 'load_engine']
 
 # %% ../../nbs/networks/07_choose.ipynb #e28e9aec
-import json
 import logging
 import platform
 import time
@@ -28,7 +27,7 @@ from mid_nbdev.networks.engines import (
     check_engine,
     make_engine,
 )
-from .process import cache_file, usable_cores
+from .process import remembered, usable_cores
 
 # %% ../../nbs/networks/07_choose.ipynb #5fb7531a
 _AGREEMENT = 1e-4 # largest difference of a probability, in float32
@@ -159,13 +158,9 @@ def _remembered(
     calibration: Quantiser | None = None, # what int8 is fitted on
 ) -> list[_Measured]: # fastest first
     "What `_calibrate` found here before, or finds now."
-    path = cache_file(f"{cache_key(classifier, name, dtype, processor(device), str(usable_cores()))}.json")
-    try: return [_Measured(*line) for line in json.loads(path.read_text())]
-    except (OSError, ValueError, TypeError):
-        measured = _calibrate(classifier, name, dtype, device, calibration=calibration)
-    try: path.write_text(json.dumps(measured))
-    except OSError as error: _log.info("%s: what was measured is not kept (%s)", path, error.strerror)
-    return measured
+    file = f"{cache_key(classifier, name, dtype, processor(device), str(usable_cores()))}.json"
+    read = lambda kept: [_Measured(*line) for line in kept]
+    return remembered(file, read, lambda: _calibrate(classifier, name, dtype, device, calibration=calibration))
 
 def load_engine(
     classifier: Classifier, # classifier; moved to the device
