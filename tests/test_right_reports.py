@@ -16,10 +16,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from mid_nbdev.__main__ import app
+from mid_nbdev.analysis.predictions import with_failures
 from mid_nbdev.analysis.stats import remarks
 from mid_nbdev.cli.evaluate import _run_folder
 from mid_nbdev.cli.options import tell_preprocessing
-from mid_nbdev.cli.predict import _best, _print_predictions, _with_failures
+from mid_nbdev.cli.predict import _best, _print_predictions
 from mid_nbdev.crops.recipes import parse_recipes
 from mid_nbdev.data.files import folder_name
 from mid_nbdev.data.images import ImageSource, demo_source
@@ -246,11 +247,11 @@ def test_predictions_name_an_image_once_and_failures_in_machine_formats(capsys):
     table = _best([("a.png", torch.tensor([0.6, 0.4])), ("b.png", torch.tensor([0.2, 0.8]))], ["cat", "dog"], 2)
     _print_predictions(table)
     assert capsys.readouterr().out.count("a.png") == 1
-    both = _with_failures(table, [("c.png", "no such file")])
+    both = with_failures(table, [("c.png", "no such file")])
     line = json.loads(both.to_json(orient="records"))[-1]
     assert line == {"image": "c.png", "place": None, "class": None, "name": None, "probability": None,
                     "reason": "no such file"}
-    assert list(_with_failures(table, [])) == ["image", "place", "class", "name", "probability"]
+    assert list(with_failures(table, [])) == ["image", "place", "class", "name", "probability"]
 
 def test_whose_preprocessing_is_used_is_said(caplog):
     caplog.set_level("INFO")

@@ -41,11 +41,11 @@ def prediction_rows(
     return table
 
 def with_failures(
-    table: pd.DataFrame, # from `prediction_rows`
+    table: pd.DataFrame, # from `prediction_rows`, or of a row per place
     failed: Sequence[tuple[str, str]], # images and reasons
 ) -> pd.DataFrame: # with the column reason, if any failed
     "Predictions, and a row for each image that has none."
     if not failed: return table
     joined = pd.concat([table, pd.DataFrame(list(failed), columns=["image", "reason"])], ignore_index=True)
-    whole = [column for column in table if column == "prediction" or column.startswith("class_")]
+    whole = [name for name in table if name in ("prediction", "place", "class") or name.startswith("class_")]
     return joined.astype(dict.fromkeys(whole, "Int64"))

@@ -21,7 +21,7 @@ from torchvision.transforms import functional as transforms
 from ..crops.boxes import INTERPOLATIONS
 from ..crops.recipes import Plan, make_plan
 from ..data.files import image_files, package_folder
-from ..data.images import ImageSource, crop_key, demo_source, open_source
+from ..data.images import ImageSource, crop_key, demo_source, open_source, spread_numbers, unlabelled_source
 from ..errors import InputError
 from ..networks.classifier import Classifier
 from ..networks.engines import DTYPES, pick_device
@@ -68,10 +68,9 @@ class Task:
         elif self.labelled: found = open_source(self.data, self.labels or None)
         else:
             names = image_files(self.data)
-            found = ImageSource(Path(self.data), tuple(names), np.zeros(len(names), np.int64))
+            found = unlabelled_source(Path(self.data), names)
             if not names: raise InputError(f"data {self.data}: holds no images")
-        kept = np.linspace(0, len(found) - 1, min(self.images, len(found))).astype(int)
-        return found.take(kept.tolist())
+        return found.take(spread_numbers(len(found), self.images))
 
 # %% ../../nbs/benchmark/00_peers.ipynb #timedcl1
 class Timed(NamedTuple):

@@ -23,18 +23,15 @@ def _images(
     most: int, # images
 ) -> tuple: # images, and whether they have labels
     "Images, some of them spread over all if there are more."
-    import numpy as np
-
     from mid_nbdev.data.files import image_files
-    from mid_nbdev.data.images import ImageSource
+    from mid_nbdev.data.images import spread_numbers, unlabelled_source
     from mid_nbdev.data.sources import find_source
 
     files = image_files(data) if labels is None and Path(data).is_dir() else []
     flat = bool(files) and not any("/" in name for name in files)
-    if flat: source = ImageSource(Path(data), tuple(files), np.zeros(len(files), dtype=np.int64))
+    if flat: source = unlabelled_source(Path(data), files)
     else: source = find_source(data, labels, classifier.num_classes, network.names_for(classifier), network.class_order)
-    if len(source) > most: source = source.take(np.linspace(0, len(source) - 1, most).astype(int).tolist())
-    return source, not flat
+    return source.take(spread_numbers(len(source), most)), not flat
 
 def _command(model: str, network: LabelledNetworkOptions, preprocessing: PreprocessingOptions, recipe: str) -> str:
     "The command that deploys a recipe."

@@ -54,14 +54,13 @@ def _engine(
 
     from mid_nbdev.evaluation.compute import Compute, fitted_on, settle
     from mid_nbdev.networks.choose import load_engine
-    from mid_nbdev.networks.engines import TorchEngine, check_engine, make_engine, pick_device
+    from mid_nbdev.networks.engines import TorchEngine, check_engine, make_engine
 
-    name, size = compute.engine, compute.batch_size
-    device = pick_device(compute.device, "openvino" if compute.dtype == "int8" else name)
+    name, size, given = compute.engine, compute.batch_size, compute.given()
+    device = Compute(**given).place()
     if device.type == "cuda" and not compute.device:
         say(f"computing on {torch.cuda.get_device_name(device)}; --device cpu uses the processor")
-    given = compute.given() | {"device": str(device)}
-    settled, _ = settle(Compute(**given), classifier, source, len(source) * crops)
+    settled, _ = settle(Compute(**given | {"device": str(device)}), classifier, source, len(source) * crops)
     dtype = settled.dtype
     fitted = fitted_on(settled, classifier, source) if dtype == "int8" else None
     if name == "auto": return load_engine(classifier, name, dtype, size, device, len(source) * crops, fitted)
@@ -96,22 +95,21 @@ def _predict_files(
     exif: bool, # turn photographs as their EXIF data say?
 ) -> tuple[list, list]: # answers (file, probabilities) and failures (file, reason)
     "Predictions of image files."
-    import numpy as np
     import torch
     from tqdm.auto import tqdm
 
     from mid_nbdev.averaging.wrapper import average_images
     from mid_nbdev.data.files import printable
-    from mid_nbdev.data.images import ImageSource, crop_key
+    from mid_nbdev.data.images import crop_key, unlabelled_source
     from mid_nbdev.data.reading import read_images
-    from mid_nbdev.networks.process import usable_cores
+    from mid_nbdev.evaluation.compute import Compute
+    from mid_nbdev.evaluation.evaluate import NOT_A_NUMBER
 
     expected, answers, failed = classifier.preprocessing, [], []
-    source = ImageSource(Path(), tuple(files), np.zeros(len(files), dtype=np.int64), limits=limits)
+    source = unlabelled_source(Path(), files, limits)
     engine = _engine(classifier, compute, len(plan.crops), source)
-    threads = min(16, usable_cores()) if compute.workers is None else compute.workers
-    how = (expected.resize_to, expected.interpolation)
-    images = read_images(source, range(len(files)), *how, threads, exif=exif)
+    how = (expected.resize_to, expected.interpolation, Compute(workers=compute.workers).threads())
+    images = read_images(source, range(len(files)), *how, exif=exif)
     for number, image, reason, _ in tqdm(images, total=len(files), unit="image", disable=len(files) < 5):
         path = files[number]
         if image is None:
@@ -122,7 +120,7 @@ def _predict_files(
         with torch.no_grad(): averaged = average_images(engine, classifier, placed, plan)
         probabilities = averaged.probabilities[0, 0].cpu()
         if probabilities.isfinite().all(): answers.append((printable(path), probabilities))
-        else: failed.append((printable(path), "the network's output is not a number"))
+        else: failed.append((printable(path), NOT_A_NUMBER))
     return answers, failed
 
 # %% ../../nbs/cli/04_predict.ipynb #80813266
@@ -140,18 +138,6 @@ def _best(
         for place, (value, best) in enumerate(zip(values[:top], order[:top].tolist()), start=1):
             lines.append((path, place, best, names[best], float(value)))
     return pd.DataFrame(lines, columns=["image", "place", "class", "name", "probability"])
-
-def _with_failures(
-    table, # data frame of predictions
-    failed: list, # failures (file, reason)
-): # data frame with the column reason, if any image failed
-    "Predictions for machines: a line for each image that failed, with its reason."
-    import pandas as pd
-
-    if not failed: return table
-    lost = pd.DataFrame(failed, columns=["image", "reason"])
-    joined = pd.concat([table, lost], ignore_index=True)
-    return joined.astype({"place": "Int64", "class": "Int64"})
 
 def _print_predictions(
     table, # data frame of predictions
@@ -186,7 +172,7 @@ def _table(answers: list, failed: list, names: list[str], top: int, one_row: boo
     from mid_nbdev.analysis.predictions import prediction_rows, with_failures
 
     best = _best(answers, names, top)
-    if not one_row: return best, _with_failures(best, failed)
+    if not one_row: return best, with_failures(best, failed)
     each = np.stack([np.asarray(found) for _, found in answers]) if answers else np.zeros((0, len(names)), np.float32)
     return best, with_failures(prediction_rows([path for path, _ in answers], each, names, top), failed)
 

@@ -28,7 +28,7 @@ from ..averaging.matching import VIEW_AND_CROP, fit_matching
 from ..averaging.wrapper import Averaged, average_images
 from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan
 from ..data.files import open_image, printable
-from ..data.images import ImageSource, crop_key
+from ..data.images import ImageSource, crop_key, spread_numbers
 from ..data.reading import read_images
 from ..errors import InputError
 from .compute import Compute, settle
@@ -272,7 +272,7 @@ def _sampled(
 ) -> tuple[Compute, Engine, Iterator[tuple[torch.Tensor, np.ndarray]]]: # as settled; resized images with their boxes
     "An even sample of a source, for a fit."
     expected, upload = classifier.preprocessing, _uploader(compute.place())
-    numbers = np.unique(np.linspace(0, len(source) - 1, min(images, len(source))).astype(int)).tolist()
+    numbers = spread_numbers(len(source), images)
     compute, _ = settle(compute, classifier, source, len(numbers) * len(plan.crops))
     engine = compute.load_engine(classifier, len(numbers) * len(plan.crops))
     found = read_images(source, numbers, expected.resize_to, expected.interpolation, compute.threads())

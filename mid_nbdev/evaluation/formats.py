@@ -12,11 +12,10 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from ..data.files import image_files
-from ..data.images import ImageSource
+from ..data.images import ImageSource, spread_numbers, unlabelled_source
 from ..data.reading import read_images
 from ..errors import InputError
 from ..networks.choose import processor
@@ -37,16 +36,14 @@ from ..networks.process import remembered, usable_cores
 # %% ../../nbs/evaluation/09_formats.ipynb #evf05num
 _FITTED, _COMPARED, _FEWEST = 300, 200, 10 # most images to fit on, most to compare on, fewest for either
 
-def _spread(numbers: Sequence[int], most: int) -> list[int]: # in their order
-    places = np.linspace(0, len(numbers) - 1, min(most, len(numbers)))
-    return [numbers[place] for place in np.unique(places.astype(int))]
-
 def _images_for(
     count: int, # images in the source
 ) -> tuple[list[int], list[int]]: # numbers of those to fit on, and of those to compare on
     "Three of five images, and the two others."
     groups = [[number for number in range(count) if (number % 5 in (1, 3)) is other] for other in (False, True)]
-    return _spread(groups[0], _FITTED), _spread(groups[1], _COMPARED)
+    fitted, compared = ([own[place] for place in spread_numbers(len(own), most)]
+                        for own, most in zip(groups, (_FITTED, _COMPARED)))
+    return fitted, compared
 
 def _sample(
     classifier: Classifier, # whose preprocessing is used
@@ -71,7 +68,7 @@ def unlabelled_images(
         folder, pattern = Path(folder.anchor), str(folder.relative_to(folder.anchor))
         names = sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern) if path.is_file())
     if not names: raise InputError(f"{place}: no images there to fit int8 on; expected a folder of images, or a glob")
-    return ImageSource(folder, tuple(names), np.zeros(len(names), dtype=np.int64))
+    return unlabelled_source(folder, names)
 
 def calibration_on(
     classifier: Classifier, # classifier
@@ -81,7 +78,7 @@ def calibration_on(
     workers: int = 2, # threads that decode
 ) -> Calibration: # what int8 is fitted on
     "Crops of a source's images to fit int8 on."
-    numbers = _spread(range(len(source)), _FITTED) if whole else _images_for(len(source))[0]
+    numbers = spread_numbers(len(source), _FITTED) if whole else _images_for(len(source))[0]
 
     def read():
         crops = _sample(classifier, source, numbers, FITTED_PLACES, workers)
