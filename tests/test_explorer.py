@@ -6,7 +6,7 @@ import re
 import pytest
 import timm
 import torch
-from browser import chromium, needs_chromium
+from browser import needs_chromium
 
 from mid_nbdev import Classifier, Preprocessing, explore
 from mid_nbdev.analysis.page import explorer_page
@@ -39,12 +39,6 @@ def html():
 @pytest.fixture(scope="module")
 def numbers(html):
     return json.loads(re.search(r'id="numbers">(.*?)</script>', html, re.DOTALL)[1])
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture

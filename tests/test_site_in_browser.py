@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from browser import chromium, needs_chromium, served
+from browser import needs_chromium, served
 
 pytestmark = [pytest.mark.long, needs_chromium]
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,12 +26,6 @@ def site(tmp_path_factory):
         stdout=subprocess.DEVNULL,
     )
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture

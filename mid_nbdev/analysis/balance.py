@@ -23,7 +23,7 @@ from torchmetrics.functional.classification import (
 )
 
 from .plots import short_name
-from ..data.classes import csv_text, label_reader
+from ..data.classes import class_called, csv_text, label_reader
 from ..errors import InputError
 
 # %% ../../nbs/analysis/12_balance.ipynb #bal00006
@@ -170,7 +170,7 @@ def confusion(
     classes = np.unique(rows[["label", "prediction"]])
     answers, labels = (torch.from_numpy(np.searchsorted(classes, rows[name])) for name in ("prediction", "label"))
     counts = multiclass_confusion_matrix(answers, labels, max(2, len(classes)))[:len(classes), :len(classes)].numpy()
-    named = [class_names[number] if number < len(class_names) else str(number) for number in classes]
+    named = [class_called(number, class_names) for number in classes]
     return pd.DataFrame(counts, pd.Index(named, name="true class"), named)
 
 def confused_pairs(
@@ -179,7 +179,7 @@ def confused_pairs(
     most: int = 15, # pairs
 ) -> pd.DataFrame: # label, answer, images, share (of the true class's images, percent); the most frequent first
     "The classes that are taken for each other most often."
-    named = lambda number: class_names[number] if number < len(class_names) else str(number)
+    named = lambda number: class_called(number, class_names)
     wrong = rows[rows["label"] != rows["prediction"]]
     counts = wrong.groupby(["label", "prediction"], as_index=False).size().rename(columns={"size": "images"})
     counts["share"] = 100 * counts["images"] / counts["label"].map(rows["label"].value_counts())

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .stats import gain_interval
+from .stats import compare_correct
 from ..averaging.wrapper import MID
 from ..crops.recipes import AnyRecipe, make_plan, parse_recipe
 from ..data.files import open_image, printable
-from ..data.images import ImageSource, crop_key
+from ..data.images import ImageSource, crop_key, spread_numbers
 from ..errors import InputError
 from ..evaluation.evaluate import evaluate, fit_to_source
 from ..networks.classifier import Classifier, require_size
@@ -66,13 +66,13 @@ def _milliseconds(
     return 1000 * float(np.mean(times))
 
 # %% ../../nbs/analysis/17_choose.ipynb #cho0006
+_GAIN = ("gain", "gain_low", "gain_high") # points
+
 def _line(recipe: str, rows: pd.DataFrame, center: pd.DataFrame) -> dict[str, Any]:
     "Accuracy of a candidate and its gain over the center crop, in percent and points."
-    right, before = rows["rank"].to_numpy() == 0, center["rank"].to_numpy() == 0
-    corrected, broken = int((right & ~before).sum()), int((before & ~right).sum())
-    low, high = gain_interval(corrected, broken, len(right))
-    return {"recipe": recipe, "top1": 100 * right.mean(), "gain": 100 * (corrected - broken) / len(right),
-            "gain_low": low, "gain_high": high}
+    right = rows["rank"].to_numpy() == 0
+    gained = compare_correct(right, center["rank"].to_numpy() == 0)
+    return {"recipe": recipe, "top1": 100 * right.mean(), **{name: gained[name] for name in _GAIN}}
 
 @dataclass(frozen=True)
 class Compared:
@@ -100,9 +100,8 @@ def measure(
     if not labelled:
         best = each.pop(_REFERENCE)["prediction"]
         each = {name: some.assign(rank=(some["prediction"] != best).astype(int)) for name, some in each.items()}
-    few = np.linspace(0, len(source) - 1, min(4, len(source))).astype(int).tolist()
     pictures, lines = [], []
-    for number in few:
+    for number in spread_numbers(len(source), 4):
         if printable(source.names[number]) not in each["CC"].index: continue
         with open_image(source.file(number)) as image: pictures.append((source.names[number], image.convert("RGB")))
     for name, some in each.items():
@@ -110,7 +109,7 @@ def measure(
         cost = {"forwards": _forwards(recipe, classifier, float(some["crops"].mean())),
                 "milliseconds": _milliseconds(classifier, recipe, pictures)}
         lines.append({**_line(name, some, each["CC"]), **cost})
-    table = pd.DataFrame(lines)[["recipe", "forwards", "milliseconds", "top1", "gain", "gain_low", "gain_high"]]
+    table = pd.DataFrame(lines)[["recipe", "forwards", "milliseconds", "top1", *_GAIN]]
     return Compared(table.sort_values("forwards", kind="stable", ignore_index=True), each, labelled)
 
 # %% ../../nbs/analysis/17_choose.ipynb #cho0008

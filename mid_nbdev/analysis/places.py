@@ -17,7 +17,7 @@ import torch
 
 from ..averaging.batches import forward_crops
 from ..averaging.wrapper import as_list, named_pictures
-from ..crops.boxes import resize
+from ..crops.boxes import make_boxes, resize
 from ..crops.geometry import crop_padding, offset_count
 from ..crops.recipes import AnyRecipe, Plan, Policy, Recipe
 from ..data.files import image_files
@@ -125,10 +125,7 @@ def crop_at(
 ) -> np.ndarray: # boxes of the network's own crop size, within the image
     "Crops at any place: offsets beyond the last one are moved back to it."
     height, width = (offset_count(length, photo.crop_size) - 1 for length in photo.size)
-    center = _parts_boxes((("CC", 1, 0),), photo, 0)["FC", 4]
-    boxes = np.repeat(center[None], len(tops), 0)
-    boxes[:, 0], boxes[:, 1] = np.clip(tops, 0, height), np.clip(lefts, 0, width)
-    return boxes
+    return make_boxes(np.clip(tops, 0, height), np.clip(lefts, 0, width), photo.crop_size)
 
 # %% ../../nbs/analysis/07_places.ipynb #plc13
 @dataclass

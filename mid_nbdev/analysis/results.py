@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from .plots import COLORS, corrected_images
 from .stats import describe, gain_interval
+from ..data.classes import class_called
 from ..data.files import csv_bytes, open_image, printable, write_whole
 from ..data.images import ImageSource, imagenet_names
 from ..data.sources import find_source
@@ -184,7 +185,7 @@ def changed_images(
     class_names: Sequence[str] = (), # by class number
 ) -> pd.DataFrame: # image, label, what ("corrected" or "broken"), before and after (classes), p_baseline, p_recipe
     "Images that a recipe corrects or breaks: corrected ones before broken ones, the most telling first."
-    named = lambda number: class_names[number] if number < len(class_names) else str(number)
+    named = lambda number: class_called(number, class_names)
     before, after = (rows[rows["recipe"] == name].set_index("image")["prediction"] for name in (baseline, recipe))
     corrected = corrected_images(rows, baseline, recipe).query("corrected").assign(what="corrected")
     swapped = {"p_baseline": "p_recipe", "p_recipe": "p_baseline"}

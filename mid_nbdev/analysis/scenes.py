@@ -82,13 +82,6 @@ def picture_url(
     return f"data:image/webp;base64,{b64encode(file.getvalue()).decode()}"
 
 # %% ../../nbs/analysis/08_scenes.ipynb #scn08
-def _box_numbers(
-    photo: Photo, # image
-    boxes: np.ndarray, # its boxes
-) -> list[list[int]]: # for each: top, left, side, mirrored
-    "Boxes as numbers; one that names no side has the network's own."
-    return [[*map(int, box[:2]), int(box[2]) if len(box) > 3 else photo.crop_size, int(box[-1])] for box in boxes]
-
 def make_scene(
     known: CropOutputs, # outputs, with those of the recipe's crops and of the center crop
     photo: Photo, # image
@@ -111,7 +104,7 @@ def make_scene(
         "recipe": str(recipe), "level": recipe.level, "seed": seed, "crop_size": photo.crop_size,
         "height": photo.size[0], "width": photo.size[1], "picture": photo.picture,
         "kinds": [["CC" if name == ("FC", 4) else name[0], name[1]] for name in names],
-        "boxes": _box_numbers(photo, boxes), "top": _leaders(scores, 3), "p": _thousandths(scores[:, classes]),
+        "boxes": boxes.tolist(), "top": _leaders(scores, 3), "p": _thousandths(scores[:, classes]),
         "classes": classes, "levels": levels, "stop": stop, "is_policy": isinstance(recipe, Policy),
         "answer": None if answer is None else _leaders(answer[None, last], 2)[0],
         "center": _leaders(center.softmax(-1), 2)[0],
@@ -185,7 +178,7 @@ def place_steps(
     boxes = crop_at(photo, [top], [left])
     for _ in known.compute(photo, boxes): yield None
     scores = known.outputs(photo, boxes)[1].softmax(-1)
-    yield {"box": _box_numbers(photo, boxes)[0], "top": _leaders(scores, 3)[0],
+    yield {"box": boxes[0].tolist(), "top": _leaders(scores, 3)[0],
            "p": _thousandths(scores[0, list(classes)])}
 
 # %% ../../nbs/analysis/08_scenes.ipynb #scn20

@@ -138,16 +138,19 @@ def _run_folder(
     return Path("runs") / re.sub(r"[^\w.=-]+", "-", f"{classifier.name}-{data}")
 
 # %% ../../nbs/cli/02_evaluate.ipynb #fit1helper
-def _fit(classifier, source, budget, agreement, plan, seed, compute: ComputeOptions, process):
-    "The plan that a command asks for, its policy fitted on this process's own device."
+def _own(compute: ComputeOptions, process) -> dict:
+    "How this process computes: on its own device."
     import torch
 
+    return compute.given() | {"device": compute.device or process.device(torch.cuda.device_count())}
+
+def _fit(classifier, source, budget, agreement, plan, seed, compute: ComputeOptions, process):
+    "The plan that a command asks for, its policy fitted on this process's own device."
     from mid_nbdev.crops.recipes import make_plan
     from mid_nbdev.evaluation.evaluate import fit_to_source
 
-    own = {"device": compute.device or process.device(torch.cuda.device_count())}
     wishes = {"policy": plan.policies[0], "seed": seed}
-    fitted = fit_to_source(classifier, source, budget, agreement, **wishes, **compute.given() | own)
+    fitted = fit_to_source(classifier, source, budget, agreement, **wishes, **_own(compute, process))
     return make_plan([fitted if recipe in plan.policies else recipe for recipe in plan.recipes])
 
 # %% ../../nbs/cli/02_evaluate.ipynb #predopt02
@@ -201,8 +204,6 @@ class RowOptions(Options):
 def _match(classifier, source, plan, network, folder: Path, asked: bool, compute: ComputeOptions, process) -> None:
     """Match larger views as the run in the folder does, or if it is asked for on some of the images. Raises
     `InputError` for another order of classes than the run's."""
-    import torch
-
     from mid_nbdev.averaging.matching import Matching
     from mid_nbdev.evaluation.evaluate import match_to_source
     from mid_nbdev.evaluation.runs import Run
@@ -215,8 +216,7 @@ def _match(classifier, source, plan, network, folder: Path, asked: bool, compute
     if "matching" in kept: classifier.matching = Matching.read(kept["matching"])
     elif asked:
         if process.count > 1: raise InputError("--match: start one process first, the others once its run is there")
-        own = {"device": compute.device or process.device(torch.cuda.device_count())}
-        match_to_source(classifier, source, **compute.given() | own)
+        match_to_source(classifier, source, **_own(compute, process))
 
 # %% ../../nbs/cli/02_evaluate.ipynb #cc6952b7
 @command

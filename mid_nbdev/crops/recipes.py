@@ -142,17 +142,17 @@ class Policy:
 
 # %% ../../nbs/crops/02_recipes.ipynb #viewspol1
 _LEAST = 1e-12 # probability that counts as none
+_VIEWS = ("MFULL", 1, 0), ("CC", 1, 0), ("RC", 4, 0) # chosen on two sets
+
 @dataclass(frozen=True)
 class ViewsPolicy(Policy):
     "As many of its views, in their order, as an image needs: until the two leading classes' ratio is large enough."
     margin: float = 0.8 # how large the logarithm of the ratio has to be after one view; chosen on two sets
-    parts: tuple[tuple[str, int, int], ...] = (("MFULL", 1, 0), ("CC", 1, 0), ("RC", 4, 0)) # type: ignore[misc, assignment]
+    parts: tuple[tuple[str, int, int], ...] = _VIEWS # type: ignore[misc, assignment]
 
     def __post_init__(self):
         super().__post_init__()
-        drawn = Recipe(self.parts)
-        object.__setattr__(self, "crops", drawn.crops)
-        object.__setattr__(self, "numbered", drawn.numbered)
+        for name in ("crops", "numbered"): object.__setattr__(self, name, getattr(Recipe(self.parts), name))
 
     @property
     def views(self) -> str: # as "MFULL+CC+4RC"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'class_number', 'csv_text', 'label_rows', 'check_class_order', 'class_numbers', 'label_reader',
-           'labels_by_folder']
+           'labels_by_folder', 'class_called']
 
 # %% ../../nbs/data/01_classes.ipynb #cls3imp
 import codecs
@@ -294,3 +294,11 @@ def labels_by_folder(
         raise InputError(f"{error}{deeper}folder that holds them") from error
     if first != last: _log.info("classes are the folders of the first level, as torchvision takes them")
     return [numbers[folder] for folder in first]
+
+# %% ../../nbs/data/01_classes.ipynb #clsname01
+def class_called(
+    number: int, # of a class
+    class_names: Sequence[str], # by class number, as far as they are known
+) -> str: # its name, or the number
+    "What a class is called."
+    return class_names[number] if number < len(class_names) else str(number)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 from ..analysis.stats import report
+from ..data.classes import class_called
 from ..data.files import printable
 from ..data.images import ImageSource
 from ..errors import InputError
@@ -48,7 +49,7 @@ def to_fiftyone(
     rows, places = run.rows(), {printable(one): str((source.root / one).resolve()) for one in source.names}
     if strange := sorted(set(rows["image"]) - places.keys()):
         raise InputError(f"{run.folder}: the run has the image {strange[0]!r}, which is not in {source.root}")
-    named = lambda number: class_names[number] if number < len(class_names) else str(number)
+    named = lambda number: class_called(number, class_names)
     before = rows[rows["recipe"] == baseline].set_index("image")["rank"] == 0
     samples = []
     for image, some in rows.groupby("image", sort=False):

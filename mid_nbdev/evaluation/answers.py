@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from ..averaging.wrapper import average
 from ..crops.recipes import make_plan
 from ..data.files import printable, write_whole
 from ..errors import InputError
@@ -94,6 +95,5 @@ def answers_of_crops(
         raise InputError(f"recipe {recipe}: it cannot be averaged from the logits that were kept; evaluate with "
                          "--predictions FILE")
     some = logits[:, [kept.index(crop) for crop in wanted]]
-    weights = torch.from_numpy(plan.weights(level))
-    averaged = (weights @ some).softmax(-1) if level == "logit" else weights @ some.softmax(-1)
+    averaged = average(plan, None, some, torch.nn.Identity())
     return Answers(list(map(printable, crops.images)), str(plan.recipes[0]), averaged[:, 0].numpy())
