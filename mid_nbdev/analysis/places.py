@@ -17,8 +17,8 @@ import torch
 
 from ..averaging.batches import forward_crops
 from ..averaging.wrapper import as_list, named_pictures
-from ..crops.boxes import make_boxes, resize
-from ..crops.geometry import crop_padding, offset_count
+from ..crops.boxes import make_boxes, padded, resize
+from ..crops.geometry import offset_count
 from ..crops.recipes import AnyRecipe, Plan, Policy, Recipe
 from ..data.files import image_files
 from ..data.images import ImageSource, crop_key, decode, failure_reason
@@ -178,10 +178,8 @@ class _Opened:
         expected, album = self.classifier.preprocessing, self.album
         try: pixels = album.load(number, expected.resize_to, expected.interpolation)
         except Exception as error: raise InputError(f"{album.names[number]}: {failure_reason(error)}") from error
-        left, top, right, bottom = crop_padding(pixels.shape[0], pixels.shape[1], expected.crop_size)
-        padded = torch.nn.functional.pad(pixels, (0, 0, left, right, top, bottom))
         name, key, label = album.names[number], album.keys[number], album.labels[number]
-        made = Photo(number, name, key, label, padded, expected.crop_size)
+        made = Photo(number, name, key, label, padded(pixels, expected.crop_size), expected.crop_size)
         if self.remember: self.remember(made)
         self._photos[number] = made
         if len(self._photos) > _PHOTOS: self._photos.popitem(last=False)

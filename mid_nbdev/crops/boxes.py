@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RANDOM_KINDS', 'INTERPOLATIONS', 'make_boxes', 'fixed_boxes', 'mirror', 'full_box', 'random_words',
-           'random_boxes', 'resize', 'cut_many', 'cut']
+           'random_boxes', 'resize', 'padded', 'cut_many', 'cut']
 
 # %% ../../nbs/crops/01_boxes.ipynb #eec421ec
 from collections.abc import Sequence
@@ -124,7 +124,7 @@ def resize(
     return resize_tensor(pixels, [resize_to], how, antialias=True).permute(1, 2, 0).contiguous()
 
 # %% ../../nbs/crops/01_boxes.ipynb #7cf01b52
-def _padded(
+def padded(
     image: torch.Tensor, # uint8 (height, width, 3)
     crop_size: int, # side of the crop, pixels
 ) -> torch.Tensor: # at least as large as the crop
@@ -163,7 +163,7 @@ def cut_many(
 ) -> torch.Tensor: # uint8 of shape (all boxes, 3, size, size), channels_last, on the images' device
     "Crops of several images, one image after the other. A smaller image is padded with zeros as by `CenterCrop`."
     memory, places, base, size = [], [], 0, _common_size(boxes)
-    for image, own in zip(map(lambda image: _padded(image, size), images), boxes):
+    for image, own in zip(map(lambda image: padded(image, size), images), boxes):
         height, width = image.shape[:2]
         places.append(_first_bytes(height, width, own) + (base, 0))
         pieces = [image, image.flip(1)] if own[:, 3].any() else [image]
