@@ -5,8 +5,8 @@
 // whose number is not the slot's latest is dropped, so what is shown is always what was asked for last.
 
 const COLORS = {
-  CC: "#D55E00", FC: "#0072B2", MFC: "#56B4E9", RC: "#009E73", MRC: "#CC79A7", QRC: "#E69F00", MQRC: "#000000",
-  FULL: "#F0E442", MFULL: "#F0E442",
+  CC: "#D55E00", FC: "#0072B2", MFC: "#56B4E9", RC: "#009E73", MRC: "#CC79A7", QRC: "#E69F00", MQRC: "#8A5A00",
+  FULL: "#7A4FD0", MFULL: "#B79CF0",
 };
 const LEVELS = ["softmax", "logit", "feature"];
 const PLACES = ["top left", "top right", "bottom left", "bottom right", "center"];
