@@ -11,10 +11,12 @@ from PIL import Image
 
 from mid_nbdev import MID
 from mid_nbdev.cli.options import ComputeOptions, VerifyOptions
+from mid_nbdev.crops.recipes import parse_recipe
 from mid_nbdev.data.images import ImageSource
 from mid_nbdev.errors import InputError
+from mid_nbdev.evaluation import formats as source_formats
 from mid_nbdev.evaluation.compute import Compute, settle
-from mid_nbdev.evaluation.evaluate import evaluate
+from mid_nbdev.evaluation.evaluate import evaluate, fit_to_source, match_to_source
 from mid_nbdev.evaluation.runs import evaluate_run
 from mid_nbdev.evaluation.verify import verify_run
 from mid_nbdev.networks import converted, engines, formats
@@ -68,14 +70,15 @@ def int8_run(tiny, photos, tmp_path_factory):
 
 
 @pytest.mark.long
-def test_one_engine_computes_crops_of_several_sizes_in_their_order(tiny):
-    pytest.importorskip("openvino")
-    engine, exact = make_engine(tiny, "openvino", batch_size=2), TorchEngine(tiny, batch_size=2)
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_one_engine_computes_crops_of_several_sizes_in_their_order(tiny, name):
+    pytest.importorskip(name)
+    engine, exact = make_engine(tiny, name, batch_size=2), TorchEngine(tiny, batch_size=2)
     batches = [crops_of(side) for side in (40, 48, 40, 40, 48, 40, 48, 48, 40)]
     with torch.inference_mode():
         for ours, theirs in zip(engine.outputs(batches), exact.outputs(batches), strict=True):
             torch.testing.assert_close(ours[-1], theirs[-1], rtol=1e-3, atol=1e-4)
-    assert set(engine.requests) == {40, 48}
+    assert set(engine.requests if name == "openvino" else engine.sessions) == {40, 48}
 
 
 def test_a_size_that_a_network_does_not_take_is_named():
@@ -198,11 +201,40 @@ def test_what_int8_cannot_do_is_refused(tiny, photos, monkeypatch):
         MID(tiny, "CC", engine="openvino", dtype="int8", calibration=many)(picture)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_the_eager_engine_is_compared_in_a_low_precision(tiny, photos, monkeypatch, dtype):
+    compared = []
+    monkeypatch.setattr(converted, "_agreed", set())
+    monkeypatch.setattr(converted, "_likeness", lambda engine: compared.append(engine.dtype) or 0.3)
+    wrapper, picture = MID(tiny, "CC", dtype=dtype), Image.open(photos.file(0))
+    for _ in range(2):
+        with pytest.raises(InputError, match=f"tiny cannot be computed in {dtype} by engine eager: .* is 0.30"):
+            wrapper(picture)
+    monkeypatch.setattr(converted, "_likeness", lambda engine: compared.append(engine.dtype) or 0.99)
+    wrapper(picture), wrapper(picture), MID(tiny, "CC")(picture)
+    assert compared == [dtype] * 3
+
+
+def test_a_format_is_measured_once_for_fits_and_the_run(tiny, photos, tmp_path, monkeypatch, caplog):
+    measured, measure = [], formats.measure_formats
+    wanted = {"dtype": "bfloat16", "device": "cpu", "batch_size": 8}
+    monkeypatch.setattr(source_formats, "measure_formats", lambda *given: measured.append(1) or measure(*given))
+    network, crops = copy.deepcopy(tiny), len(photos) * 4
+    network.name = "measured once"
+    with caplog.at_level(logging.INFO):
+        match_to_source(network, photos, crops=crops, **wanted)
+        fitted = fit_to_source(network, photos, 2, crops=crops, policy=parse_recipe("MFULL+CC+2RC~1"), **wanted)
+        evaluate_run(network, photos, fitted, tmp_path / "run", **wanted)
+    said = [one.getMessage() for one in caplog.records]
+    assert len(measured) == 1 and sum(text.startswith("dtype bfloat16: 20 crops/s") for text in said) == 1
+    assert sum("matched to center crops: mean and deviation of 96 features, measured in" in text for text in said) == 1
+
+
 def test_a_network_that_does_not_stand_a_format_is_refused(tiny, monkeypatch):
     pytest.importorskip("openvino")
     monkeypatch.setattr(converted, "_agreed", set())
     monkeypatch.setattr(converted, "_likeness", lambda *_: 0.3)
-    with pytest.raises(InputError, match="tiny does not stand bfloat16 on engine openvino: .* correlation of 0.30"):
+    with pytest.raises(InputError, match="tiny cannot be computed in bfloat16 by engine openvino: .* is 0.30"):
         make_engine(tiny, "openvino", "bfloat16", 2)
 
 

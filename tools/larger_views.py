@@ -1,9 +1,10 @@
-"""Judge larger views: `python tools/larger_views.py KEPT WEIGHTS` writes `nbs/beyond/larger_views.csv`.
+"""Judge larger views: `python tools/larger_views.py KEPT WEIGHTS EARLIER DATA` writes `nbs/beyond/larger_views.csv`.
 
 KEPT has a file SET/NETWORK.npz for each set of images and network: `labels`, and for each number format the `views`
 (FC4 is the center crop), their `logits` (images, views, classes) and `feats`, the pooled features of the center crop,
-its mirror image, FULL and MFULL. WEIGHTS has the files that `paper_weights.csv` names. No image is forwarded here.
-What is fitted is fitted on every other image and judged on the rest, both ways round.
+its mirror image, FULL and MFULL. WEIGHTS has the files that `paper_weights.csv` names, DATA the images of each set,
+which are forwarded once for mean-max pooling. What is fitted is fitted on every other image and judged on the rest,
+both ways round.
 """
 
 import argparse
@@ -14,11 +15,18 @@ import numpy as np
 import pandas as pd
 import torch
 from measure import NETWORKS, ROOT, open_network
+from scipy.optimize import curve_fit
+from torch.nn.functional import avg_pool2d
+from tqdm.auto import tqdm
 
-from mid_nbdev import load_classifier
+from mid_nbdev import Classifier, find_source, load_classifier
 from mid_nbdev.analysis.stats import compare_correct, compare_likelihood, mean_interval
+from mid_nbdev.averaging.dense import feature_map
 from mid_nbdev.averaging.matching import fit_matching
 from mid_nbdev.averaging.temperature import fit_temperature, match_confidence, scale
+from mid_nbdev.crops.boxes import cut
+from mid_nbdev.crops.recipes import make_plan
+from mid_nbdev.data.reading import read_images
 from mid_nbdev.evaluation.evaluate import score
 
 SETS = {"nips500": "bf16", "eli500": "bf16", "val800": "f32"}  # and the number format that is judged
@@ -26,10 +34,47 @@ CENTER, FULL = 0, 2  # places among the views whose features are kept
 ALL = ("lite0", *NETWORKS)
 
 
-def head_of(network: str, weights: Path) -> torch.nn.Module:
-    "From pooled features to logits."
-    opened = load_classifier("efficientnet_lite0") if network == "lite0" else open_network(network, weights)
-    return opened.head
+SHAPE = 0.3  # of the Fréchet distribution, as FixRes has it
+
+
+def opened(network: str, weights: Path) -> Classifier:
+    "A network by its short name."
+    return load_classifier("efficientnet_lite0") if network == "lite0" else open_network(network, weights)
+
+
+@torch.no_grad()
+def keep_windows(classifier: Classifier, folder: Path, file: Path) -> None:
+    "The features of FULL pooled over every window of a crop's map, (images, windows, feature_size), in half precision."
+    expected, source = classifier.preprocessing, find_source(folder / "images", labels=folder / "labels.csv")
+    own = feature_map(classifier, torch.zeros(1, 3, expected.crop_size, expected.crop_size)).shape[-1]
+    read = read_images(source, range(len(source)), expected.resize_to, expected.interpolation)
+    found = []
+    for image in tqdm((one.image for one in read), file.stem, len(source)):
+        boxes = make_plan("FULL").boxes(*image.shape[:2], expected.crop_size, "")
+        cells = feature_map(classifier, expected.normalise(cut(image, boxes)))
+        found.append(avg_pool2d(cells, own, stride=1).flatten(2).transpose(1, 2).half())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.save(file, torch.cat(found).numpy())
+
+
+def mean_max(windows: torch.Tensor, head: torch.nn.Module) -> torch.Tensor:
+    "Probabilities by timm's pooling at test time: half the mean and half the largest of the windows' logits."
+    logits = head(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
+    return (logits.mean(1) / 2 + logits.amax(1) / 2).softmax(-1)
+
+
+def frechet(features: torch.Tensor) -> tuple[float, float]:
+    "Place and scale of a Fréchet distribution fitted to the distribution of all features, by least squares."
+    shares = np.linspace(0.01, 0.99, 99)
+    values = np.quantile(features.numpy(), shares)
+    stretch = ((-np.log(shares)) ** -SHAPE - 1) / SHAPE  # the quantiles of place 0 and scale 1
+    scale, place = np.polyfit(stretch, values, 1)  # where the fit begins
+
+    def below(value, place, scale):
+        return np.exp(-(np.maximum(1 + SHAPE * (value - place) / scale, 1e-9) ** (-1 / SHAPE)))
+
+    (place, scale), _ = curve_fit(below, values, shares, (place, scale), bounds=([-np.inf, 1e-6], np.inf))
+    return place, scale
 
 
 def read_views(file: Path, number_format: str) -> tuple[list[str], torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -77,9 +122,12 @@ def fitted(views, logits, features, labels, head) -> dict[str, torch.Tensor]:
         crops, larger = features[fit, CENTER], features[fit, FULL]
         channels = fit_matching(torch.stack([larger, crops], 1).flatten(0, 1))
         scaled = partial(torch.mul, crops.norm(dim=1).mean() / larger.norm(dim=1).mean())
+        (place, width), (own_place, own_width) = frechet(larger), frechet(crops)
         both = features[judge, FULL:]
         answers = {}
-        for name, change in (("channels", channels), ("one scale", scaled)):
+        ways = {"channels": channels, "one scale": scaled}
+        ways["Fréchet"] = lambda view, a=place, b=width, c=own_place, d=own_width: (view - a) * (d / b) + c
+        for name, change in ways.items():
             one, other = (head(change(view)).softmax(-1) for view in both.unbind(1))
             answers |= {f"FULL, {name}": one, f"FULL+MFULL, {name}": (one + other) / 2}
             answers[f"CC+FULL, {name}"] = (one + center[judge].softmax(-1)) / 2
@@ -110,7 +158,7 @@ def pooled(rows: list[pd.DataFrame], baselines: list[pd.DataFrame]) -> dict[str,
     return {name: value for names, three in zip(columns, values) for name, value in zip(names, three)}
 
 
-def judge(kept: Path, weights: Path, earlier: Path) -> pd.DataFrame:
+def judge(kept: Path, weights: Path, earlier: Path, data: Path) -> pd.DataFrame:
     "A line per set, network, recipe and baseline; the network `all` is the mean over those of the set."
     lines, wanted = [], ["gain", "gain_low", "gain_high", "nll_change", "nll_low", "nll_high"]
     for name, number_format in SETS.items():
@@ -119,7 +167,12 @@ def judge(kept: Path, weights: Path, earlier: Path) -> pd.DataFrame:
             if not (file := kept / name / f"{network}.npz").exists():
                 continue
             read = read_views(file, number_format)
-            answers = averages(*read[:2], earlier / name, network) | fitted(*read, head_of(network, weights))
+            classifier = opened(network, weights)
+            if not (windows := file.with_name(f"{network}-windows.npy")).exists():
+                keep_windows(classifier, data / name, windows)
+            answers = averages(*read[:2], earlier / name, network) | fitted(*read, classifier.head)
+            with torch.no_grad():
+                answers["FULL, mean-max"] = mean_max(torch.from_numpy(np.load(windows)).float(), classifier.head)
             each[network] = {recipe: rows_of(some, read[-1]) for recipe, some in answers.items()}
         for baseline in ("CC", "20RC"):
             for recipe in next(iter(each.values())):
@@ -140,6 +193,7 @@ if __name__ == "__main__":
     arguments.add_argument("kept", type=Path, help="folder of what was forwarded")
     arguments.add_argument("weights", type=Path, help="folder of the weights")
     arguments.add_argument("earlier", type=Path, help="folder in which tools/measure.py kept its crops")
+    arguments.add_argument("data", type=Path, help="folder of the sets of images")
     given = arguments.parse_args()
-    table = judge(given.kept, given.weights, given.earlier)
+    table = judge(given.kept, given.weights, given.earlier, given.data)
     table.to_csv(ROOT / "nbs" / "beyond" / "larger_views.csv", index=False, float_format="%.4f")

@@ -149,7 +149,7 @@ def _fit(classifier, source, budget, agreement, plan, seed, compute: ComputeOpti
     from mid_nbdev.crops.recipes import make_plan
     from mid_nbdev.evaluation.evaluate import fit_to_source
 
-    wishes = {"policy": plan.policies[0], "seed": seed}
+    wishes = {"policy": plan.policies[0], "seed": seed, "crops": len(source) * len(plan.crops)}
     fitted = fit_to_source(classifier, source, budget, agreement, **wishes, **_own(compute, process))
     return make_plan([fitted if recipe in plan.policies else recipe for recipe in plan.recipes])
 
@@ -213,10 +213,12 @@ def _match(classifier, source, plan, network, folder: Path, asked: bool, compute
     if asked and not any(kind.endswith("FULL") for kind, _ in plan.crops):
         raise InputError("--match is for recipes with FULL or MFULL, as --recipes CC,FULL")
     kept = Run.open(folder).manifest if (folder / "manifest.json").exists() else {}
-    if "matching" in kept: classifier.matching = Matching.read(kept["matching"])
+    if "matching" in kept:
+        classifier.matching = Matching.read(kept["matching"])
+        say("FULL and MFULL are matched to center crops as the run was begun")
     elif asked:
         if process.count > 1: raise InputError("--match: start one process first, the others once its run is there")
-        match_to_source(classifier, source, **_own(compute, process))
+        match_to_source(classifier, source, crops=len(source) * len(plan.crops), **_own(compute, process))
 
 # %% ../../nbs/cli/02_evaluate.ipynb #cc6952b7
 @command

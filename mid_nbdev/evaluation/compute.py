@@ -90,14 +90,14 @@ def settle(
     classifier: Classifier, # classifier; moved to the device
     source: ImageSource, # images that will be evaluated
     crops: int, # how many there are to forward
+    quiet: bool = False, # say nothing, since the evaluation to come says it?
 ) -> tuple[Compute, dict]: # with a format that is decided, and what was measured of it, for a manifest
     "Measure what a lower precision changes on some of the images, before it is used; choose one for \"auto\"."
     check_tolerance(compute.tolerance, compute.dtype)
     if compute.dtype == "float32" or not isinstance(compute.engine, str): return compute, {}
     fitted = fitted_on(compute, classifier, source)
     load = lambda dtype: replace(compute, dtype=dtype, calibration=fitted).load_engine(classifier, crops)
-    details = (compute.engine, str(compute.batch_size), str(min(crops, 10_000)))
-    found = settle_format(classifier, source, compute.dtype, compute.tolerance, fitted, load, compute.place(), details)
+    found = settle_format(classifier, source, compute.dtype, compute.tolerance, fitted, load, compute.place(), quiet)
     return replace(compute, dtype=found.dtype, calibration=found.calibration, tolerance=None), found.record
 
 # %% ../../nbs/evaluation/08_compute.ipynb #cpt05beg

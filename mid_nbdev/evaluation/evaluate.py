@@ -268,13 +268,15 @@ def _sampled(
     plan: Plan, # whose boxes are wanted
     images: int, # how many of them, evenly
     compute: Compute, # where and how
+    crops: int | None, # how many the engine will forward in all
     seed: int = 0, # seed of the random crops
 ) -> tuple[Compute, Engine, Iterator[tuple[torch.Tensor, np.ndarray]]]: # as settled; resized images with their boxes
     "An even sample of a source, for a fit."
     expected, upload = classifier.preprocessing, _uploader(compute.place())
     numbers = spread_numbers(len(source), images)
-    compute, _ = settle(compute, classifier, source, len(numbers) * len(plan.crops))
-    engine = compute.load_engine(classifier, len(numbers) * len(plan.crops))
+    most = crops or len(numbers) * len(plan.crops)
+    compute, _ = settle(compute, classifier, source, most, quiet=True)
+    engine = compute.load_engine(classifier, most)
     found = read_images(source, numbers, expected.resize_to, expected.interpolation, compute.threads())
 
     def boxed():
@@ -293,11 +295,12 @@ def fit_to_source(
     images: int = 200, # how many of the images to fit on
     policy: Policy = Policy(), # whose margin is fitted
     seed: int = 0, # seed of the random crops
+    crops: int | None = None, # how many the engine will forward in all, by which it is chosen; those of the fit if None
     **kwargs, # fields of `Compute`
 ) -> Policy: # the policy
     "Fit a policy on some of a source's images."
-    compute, engine, boxed = _sampled(
-        classifier, source, make_plan(policy), images, Compute.of(fit_to_source, kwargs), seed)
+    compute = Compute.of(fit_to_source, kwargs)
+    compute, engine, boxed = _sampled(classifier, source, make_plan(policy), images, compute, crops, seed)
     with precision(compute.dtype), torch.inference_mode():
         scores = score_crops(engine, classifier, boxed, policy.crops)
     return fit_policy(scores.cpu(), budget, agreement, policy)
@@ -307,15 +310,19 @@ def match_to_source(
     classifier: Classifier, # classifier; moved to the device; its `matching` is set
     source: ImageSource, # images; their labels are not looked at
     images: int = 200, # how many of the images to measure
+    crops: int | None = None, # how many the engine will forward in all, by which it is chosen; those of the fit if None
     **kwargs, # fields of `Compute`
 ) -> None:
     "Match larger views to center crops on some of a source's images."
     compute = Compute.of(match_to_source, kwargs)
     classifier.require_features()
     classifier.matching = None
-    compute, engine, boxed = _sampled(classifier, source, VIEW_AND_CROP, images, compute)
+    compute, engine, boxed = _sampled(classifier, source, VIEW_AND_CROP, images, compute, crops)
     with precision(compute.dtype), torch.no_grad(): features, _ = forward_crops(engine, classifier, boxed, True)
+    assert features is not None
     classifier.matching = fit_matching(features)
+    _log.info("FULL and MFULL are matched to center crops: mean and deviation of %d features, measured in %s on %d "
+              "images without labels", features.shape[1], compute.dtype, len(features) // 2)
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #a24a1278
 @delegates(Compute)

@@ -100,15 +100,14 @@ def _candidates(
     load: Callable[[str], Engine], # from a format to an engine
     dtypes: Sequence[str], # formats
     is_asked: bool, # is there one format alone, that was asked for?
-) -> list[str]: # those that can be had
-    "Formats that an engine can be had in; why others cannot is said, or raised for the one that was asked for."
-    found = []
+) -> dict[str, Engine]: # engines by format, those that can be had
+    "Engines in other formats; why one cannot be had is logged, or raised for the format that was asked for."
+    found = {}
     for dtype in dtypes:
-        try: load(dtype)
+        try: found[dtype] = load(dtype)
         except InputError as error:
             if is_asked: raise
             _log.info("dtype auto: without %s (%s)", dtype, error)
-        else: found.append(dtype)
     return found
 
 def _measured(
@@ -162,21 +161,24 @@ def settle_format(
     calibration: Calibration, # what int8 is fitted on
     load: Callable[[str], Engine], # from a format to an engine that computes in it
     where: torch.device, # where it is computed
-    details: Sequence[str], # what else the speed depends on, as the engine that was asked for
+    quiet: bool = False, # log nothing?
 ) -> Settled: # the format to use
     "Measure what a format changes on some of the images, or choose one."
     load = cache(load)
     lower = ("tf32", "bfloat16", "float16") if where.type == "cuda" else ("bfloat16", "int8")
-    dtypes = _candidates(load, lower if dtype == "auto" else (dtype,), dtype != "auto")
-    fitted = calibration if "int8" in dtypes else None
+    engines = _candidates(load, lower if dtype == "auto" else (dtype,), dtype != "auto")
+    fitted = calibration if "int8" in engines else None
     crops = _sample(classifier, source, _images_for(len(source))[1], "CC")
     if len(crops) < _FEWEST:
         used = "float32" if dtype == "auto" else dtype
-        _log.info("dtype %s: %d images are too few to measure what %s changes (%d or more)", used, len(crops),
-                  "a lower precision" if dtype == "auto" else "it", _FEWEST)
+        what = "a lower precision" if dtype == "auto" else "it"
+        if not quiet:
+            _log.info("dtype %s: %d images are too few to measure what %s changes (%d or more)", used, len(crops), what,
+                      _FEWEST)
         return Settled(used, fitted if used == "int8" else None, {})
-    known = [processor(where), *details, fitted.key if fitted else ""]
-    formats = _measured(classifier, load, dtypes, crops, known)
+    computed = [f"{engine.name} {engine.batch_size}" for engine in engines.values()]
+    known = [processor(where), *computed, fitted.key if fitted else ""]
+    formats = _measured(classifier, load, list(engines), crops, known)
     chosen = formats[-1] if tolerance is None else choose_format(formats, tolerance)
-    _tell(chosen, formats, tolerance)
+    if not quiet: _tell(chosen, formats, tolerance)
     return Settled(chosen.dtype, fitted if chosen.dtype == "int8" else None, _record(chosen, formats, tolerance))

@@ -16,9 +16,15 @@ import torch
 
 from ..errors import InputError
 from .classifier import Classifier
-from .converted import Graph, ONNXRuntimeEngine, OpenVINOEngine, Quantiser
+from mid_nbdev.networks.converted import (
+    Graph,
+    ONNXRuntimeEngine,
+    OpenVINOEngine,
+    Quantiser,
+    require_likeness,
+)
 from .process import keep_freed_memory, precision
-from .views import use_channels_last
+from .views import fingerprint, use_channels_last
 
 # %% ../../nbs/networks/06_engines.ipynb #bf93a02b
 def pick_device(
@@ -94,7 +100,7 @@ class TorchEngine:
         compiled: bool = False, # by `torch.compile`?
     ):
         self.name, self.dtype, self.batch_size = "compile" if compiled else "eager", dtype, batch_size
-        self.classifier = classifier
+        self.classifier, self._unlike = classifier, dtype not in ("float32", "tf32") # not compared yet
         self.graph = _compiled(Graph(classifier)) if compiled else Graph(classifier)
 
     def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -117,7 +123,16 @@ class TorchEngine:
     ) -> Iterator[tuple[torch.Tensor, ...]]:
         "Outputs of each batch; on a GPU without waiting for them."
         self.classifier.follow()
+        if self._unlike: require_likeness(self, fingerprint(self.classifier))
+        self._unlike = False
+        yield from self._run(batches)
+
+    def _run(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
         for batch in batches: yield self._forward(batch.permute(0, 2, 3, 1))
+
+    def exact(self, size: int, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+        "PyTorch's outputs in float32."
+        return TorchEngine(self.classifier, "float32", size).outputs(batches)
 
 # %% ../../nbs/networks/06_engines.ipynb #1066b289
 class _Kind(NamedTuple):

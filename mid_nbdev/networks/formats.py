@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 from tqdm.auto import tqdm
@@ -26,7 +27,7 @@ from ..crops.recipes import make_plan
 from ..errors import InputError
 from .choose import crop_rate
 from .classifier import Classifier
-from .converted import write_converted
+from .converted import correlation, refuse_unlike, write_converted
 from .engines import Engine
 from .process import cache_file, cache_folder
 
@@ -46,12 +47,24 @@ def _quiet_nncf() -> Iterator:
         if before is None: del os.environ["NNCF_CI"]
         else: os.environ["NNCF_CI"] = before
 
+_SEEN = 32 # crops on which a quantised network is compared with what it was made from
+
+def _logits(
+    model, # of OpenVINO
+    pixels: np.ndarray, # uint8 crops (n, side, side, 3)
+) -> torch.Tensor: # (n, classes)
+    "Logits of crops, one by one."
+    import openvino
+
+    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return torch.cat([torch.from_numpy([*compiled([crop[None]]).values()][-1].copy()) for crop in pixels])
+
 def _quantise(
     path: Path, # of a converted network
     crops: torch.Tensor, # uint8 (n, 3, side, side)
     place: str, # of the quantised network
 ) -> None:
-    "Write a network of 8-bit integers, fitted on crops."
+    "Write a network of 8-bit integers, fitted on crops. Raises `InputError` if its answers to them are other ones."
     import openvino
 
     model = openvino.Core().read_model(path)
@@ -63,7 +76,9 @@ def _quantise(
         given = nncf.Dataset(bar, lambda crop: crop[None])
         made = nncf.quantize(model, given, preset=nncf.QuantizationPreset.MIXED, subset_size=len(pixels),
                              model_type=attention)
-        openvino.save_model(made, place, compress_to_fp16=False)
+    some = pixels[:_SEEN]
+    refuse_unlike(correlation(_logits(made, some), _logits(model, some)), "openvino", "int8", "this network")
+    openvino.save_model(made, place, compress_to_fp16=False)
 
 # %% ../../nbs/networks/12_formats.ipynb #fmt06cal
 _log = logging.getLogger(__name__)

@@ -102,7 +102,8 @@ def description(
     "What decides a network's answers besides its weights: its modules and their plain attributes."
     lines = []
     for name, module in network.named_modules():
-        own = {key: value for key, value in vars(module).items() if key not in _INTERNAL}
+        apart = {*_INTERNAL, *getattr(type(module), "_apart", ())} # a class names what it does not compute with
+        own = {key: value for key, value in vars(module).items() if key not in apart}
         lines.append(f"{name} {type(module).__module__}.{type(module).__qualname__} {_described(own)}")
     return "\n".join(lines)
 
@@ -286,6 +287,8 @@ def use_channels_last(
 class Follower(nn.Module):
     "What is made from a network by `_take`, in evaluation mode, and made anew when that changes."
 
+    _apart = ("matching", "_sizes") # attributes of a `Classifier` that decide no output of a forward pass
+
     def __init__(
         self,
         network: nn.Module, # what is followed; held weakly
@@ -327,8 +330,7 @@ class Follower(nn.Module):
         moved = [tensor for tensor in self.parameters() if tensor.ndim == 4 and not tensor.is_contiguous()]
         self._take(network)
         self._remember()
-        if own.dtype != dtype: self.to(own.dtype)
-        if own.device != device: self.to(own.device)
+        if (own.dtype, own.device) != (dtype, device): self.to(own.device, own.dtype)
         if moved: use_channels_last(self)
 
     def train(
@@ -344,7 +346,6 @@ class Follower(nn.Module):
         super()._apply(fn, recurse)
         self._remember()
         return self
-
 
 # %% ../../nbs/networks/00_views.ipynb #v0000016
 @patch
