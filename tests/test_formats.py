@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from mid_nbdev import MID
 from mid_nbdev.cli.options import ComputeOptions, VerifyOptions
 from mid_nbdev.crops.recipes import parse_recipe
-from mid_nbdev.data.images import ImageSource
+from mid_nbdev.data.images import ImageSource, decode
 from mid_nbdev.errors import InputError
 from mid_nbdev.evaluation import formats as source_formats
 from mid_nbdev.evaluation.compute import Compute, settle
@@ -269,3 +270,27 @@ def test_what_was_measured_decides_no_number(int8_run):
 
     assert manifest_differences(int8_run.manifest, changed) == []
     assert run_hash(int8_run.manifest) == run_hash(changed)
+
+
+def test_large_photographs_are_decoded_in_reduced_size_and_what_that_changes_is_kept(tmp_path, caplog):
+    numbers = np.random.default_rng(0)
+    for number in range(30):
+        coarse = Image.fromarray(numbers.integers(0, 256, (6, 9, 3), dtype=np.uint8)).resize((300, 201), 3)
+        turned = Image.Exif()
+        turned[0x0112] = 6
+        coarse.save(tmp_path / f"{number:02}.jpg", quality=80, exif=turned if number % 2 else Image.Exif())
+    source = ImageSource(tmp_path, tuple(f"{number:02}.jpg" for number in range(30)), np.arange(30) % 7)
+    for exif in (False, True):
+        exact, reduced = (decode(source.file(1), 50, way, exif=exif) for way in ("bicubic", "bicubic-draft"))
+        assert exact.shape == reduced.shape and 0 < (exact.int() - reduced.int()).abs().max() < 40
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=7).eval()
+    reduced = Classifier(network, replace(SMALL, interpolation="bilinear-draft"), "reduced")
+    with caplog.at_level(logging.INFO):
+        run = evaluate_run(reduced, source, "CC", tmp_path / "run", device="cpu")
+    kept = run.manifest["format"]["decoding"]
+    assert kept["against"] == "bilinear" and kept["images"] == 12 and kept["max_shift"] > 0
+    assert caplog.text.count("interpolation bilinear-draft against bilinear: 0 of 12 predictions changed") == 1
+    exact = evaluate_run(Classifier(network, SMALL, "exact"), source, "CC", tmp_path / "exact", device="cpu")
+    assert (run.rows()["prediction"] == exact.rows()["prediction"]).all()
+    assert "format" not in exact.manifest

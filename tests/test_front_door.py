@@ -98,8 +98,8 @@ def test_the_example_in_the_docstring_runs(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-def test_a_wrapper_does_without_tables():
-    names = ("pandas", "matplotlib", "torchmetrics")
+def test_a_wrapper_does_without_tables_and_fits():
+    names = ("pandas", "matplotlib", "torchmetrics", "scipy.optimize", "pyarrow")
     code = f"import sys; from mid_nbdev import MID; print([name for name in {names} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

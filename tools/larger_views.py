@@ -30,6 +30,7 @@ from mid_nbdev.data.reading import read_images
 from mid_nbdev.evaluation.evaluate import score
 
 SETS = {"nips500": "bf16", "eli500": "bf16", "val800": "f32"}  # and the number format that is judged
+JUDGED = "val800"  # the set that nothing was chosen on
 CENTER, FULL = 0, 2  # places among the views whose features are kept
 ALL = ("lite0", *NETWORKS)
 
@@ -57,9 +58,13 @@ def keep_windows(classifier: Classifier, folder: Path, file: Path) -> None:
     np.save(file, torch.cat(found).numpy())
 
 
-def mean_max(windows: torch.Tensor, head: torch.nn.Module) -> torch.Tensor:
+@torch.no_grad()
+def mean_max_of(classifier: Classifier, folder: Path, file: Path) -> torch.Tensor:
     "Probabilities by timm's pooling at test time: half the mean and half the largest of the windows' logits."
-    logits = head(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
+    if not file.exists():
+        keep_windows(classifier, folder, file)
+    windows = torch.from_numpy(np.load(file)).float()
+    logits = classifier.head(windows.flatten(0, 1)).unflatten(0, windows.shape[:2])
     return (logits.mean(1) / 2 + logits.amax(1) / 2).softmax(-1)
 
 
@@ -168,11 +173,11 @@ def judge(kept: Path, weights: Path, earlier: Path, data: Path) -> pd.DataFrame:
                 continue
             read = read_views(file, number_format)
             classifier = opened(network, weights)
-            if not (windows := file.with_name(f"{network}-windows.npy")).exists():
-                keep_windows(classifier, data / name, windows)
             answers = averages(*read[:2], earlier / name, network) | fitted(*read, classifier.head)
-            with torch.no_grad():
-                answers["FULL, mean-max"] = mean_max(torch.from_numpy(np.load(windows)).float(), classifier.head)
+            if name == JUDGED:
+                answers["FULL, mean-max"] = mean_max_of(
+                    classifier, data / name, file.with_name(f"{network}-windows.npy")
+                )
             each[network] = {recipe: rows_of(some, read[-1]) for recipe, some in answers.items()}
         for baseline in ("CC", "20RC"):
             for recipe in next(iter(each.values())):

@@ -47,7 +47,7 @@ def run(classifier: Classifier, source: ImageSource, recipe: str, engine) -> tup
 def measure(network: str, classifier: Classifier, source: ImageSource) -> list[dict]:
     "A line for each recipe and format of a network."
     timed, others = spread(source, TIMED), spread(source, 200, 1)
-    calibration = fitted_on(Compute(), classifier, others)
+    calibration = fitted_on(Compute(), classifier, source)
     engines = {}
     for dtype in FORMATS:
         fitted = calibration if dtype == "int8" else None

@@ -9,7 +9,6 @@ __all__ = ['check_temperature', 'scale', 'fit_temperature', 'match_confidence']
 import math
 
 import torch
-from scipy.optimize import brentq
 
 from ..errors import InputError
 
@@ -37,6 +36,8 @@ def _log(probabilities: torch.Tensor) -> torch.Tensor:
 
 def _solve(excess) -> float:
     "The temperature at which a function that falls with it is 0; an end of the range if it is nowhere."
+    from scipy.optimize import brentq  # its import takes a third of a second, and who does not fit needs none
+
     low, high = map(math.log, _RANGE)
     if excess(math.exp(low)) <= 0: return math.exp(low)
     if excess(math.exp(high)) >= 0: return math.exp(high)

@@ -28,6 +28,7 @@ from ..averaging.batches import forward_crops
 from ..averaging.wrapper import average
 from . import peers
 from .peers import Task, Timed
+from ..crops.boxes import plain_interpolation
 from ..crops.recipes import Plan, make_plan
 from ..data.images import ImageSource, crop_key, decode
 from ..errors import InputError
@@ -113,7 +114,7 @@ def efficiency(
     crops: int = 3000, # forwarded in each measurement, if there are images enough
 ) -> pd.DataFrame: # crops_an_image, resize, engine, and medians over the rounds of what was measured
     "How much of an engine's speed the evaluation keeps."
-    own = task.classifier().preprocessing.interpolation.removesuffix("-torch")
+    own = plain_interpolation(task.classifier().preprocessing.interpolation)
     cases, lines = [*((count, own) for count in counts), (counts[0], f"{own}-torch")], []
     for count, resizer in tqdm(cases * rounds):
         one = replace(task, recipes=f"{count}RC", images=max(16, crops // count), interpolation=resizer)
@@ -294,7 +295,7 @@ def exactness(
     variants: tuple[tuple[str, str, str], ...] = _VARIANTS, # (engine, dtype, resize)
 ) -> pd.DataFrame: # engine, dtype, resize, predictions, changed, largest_gap, NLL_shift
     "Engines, precisions and torch's resize against PyTorch in float32 and Pillow's; missing engines are left out."
-    own = task.classifier().preprocessing.interpolation.removesuffix("-torch")
+    own = plain_interpolation(task.classifier().preprocessing.interpolation)
 
     def rows(engine, dtype, suffix):
         changed = replace(task, dtype=dtype, interpolation=own + suffix)

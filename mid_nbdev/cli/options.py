@@ -143,7 +143,7 @@ class PreprocessingOptions(Options):
     "What is done to an image before the network sees it, where the library's preprocessing is not wanted."
     resize: int | None = None # length of the shorter side before cropping, pixels (the library's)
     crop: int | None = None # side of the crops, pixels (the library's)
-    interpolation: str | None = None # bilinear or bicubic (the library's); with -torch faster, nearly the same pixels
+    interpolation: str | None = None # bilinear or bicubic (the library's); -torch, -draft: nearly the same, faster
     mean: str | None = None # R,G,B mean of pixels in 0..1 (the library's)
     std: str | None = None # R,G,B standard deviation of pixels in 0..1 (the library's)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RANDOM_KINDS', 'INTERPOLATIONS', 'make_boxes', 'fixed_boxes', 'mirror', 'full_box', 'random_words',
-           'random_boxes', 'resize', 'padded', 'cut_many', 'cut']
+           'random_boxes', 'plain_interpolation', 'resize', 'padded', 'cut_many', 'cut']
 
 # %% ../../nbs/crops/01_boxes.ipynb #eec421ec
 from collections.abc import Sequence
@@ -108,20 +108,27 @@ def random_boxes(
 INTERPOLATIONS = {
     "bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC,
     "bilinear-torch": InterpolationMode.BILINEAR, "bicubic-torch": InterpolationMode.BICUBIC,
-} # ways to resize: Pillow's, and torch's on 8-bit tensors
+    "bilinear-draft": InterpolationMode.BILINEAR, "bicubic-draft": InterpolationMode.BICUBIC,
+} # ways to resize: Pillow's, torch's on 8-bit tensors, and Pillow's on a JPEG decoded in reduced size
+
+def plain_interpolation(
+    interpolation: str, # one of `INTERPOLATIONS`
+) -> str: # "bilinear" or "bicubic"
+    "The exact way of which another is a faster variant."
+    return interpolation.partition("-")[0]
 
 def resize(
     image, # `PIL.Image`, mode RGB
-    resize_to: int, # length of the shorter side afterwards, pixels
-    interpolation: str = "bilinear", # one of `INTERPOLATIONS`
+    resize_to: int | tuple[int, int], # length of the shorter side afterwards, or height and width, pixels
+    interpolation: str = "bilinear", # one of `INTERPOLATIONS`; "-draft" is for `decode`, and plain here
 ) -> torch.Tensor: # uint8 of shape (height, width, 3)
     "Resize the shorter side as torchvision does on the PIL image, or for \"-torch\" with `transforms.v2` on a tensor."
     if interpolation not in INTERPOLATIONS:
         raise InputError(f"interpolation {interpolation!r}: expected {', '.join(INTERPOLATIONS)}")
-    how = INTERPOLATIONS[interpolation]
-    if not interpolation.endswith("-torch"): return torch.from_numpy(np.array(resize_pil(image, [resize_to], how)))
+    how, size = INTERPOLATIONS[interpolation], [resize_to] if isinstance(resize_to, int) else list(resize_to)
+    if not interpolation.endswith("-torch"): return torch.from_numpy(np.array(resize_pil(image, size, how)))
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    return resize_tensor(pixels, [resize_to], how, antialias=True).permute(1, 2, 0).contiguous()
+    return resize_tensor(pixels, size, how, antialias=True).permute(1, 2, 0).contiguous()
 
 # %% ../../nbs/crops/01_boxes.ipynb #7cf01b52
 def padded(

@@ -26,8 +26,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from ..errors import InputError
@@ -156,7 +154,7 @@ class ReadAhead:
 _MOST_GROUP = 2**30 # bytes that a column of a row group may unpack to; one such piece is held at a time
 
 def _texts(
-    metadata: pq.FileMetaData, # of a Parquet file
+    metadata, # pyarrow's `FileMetaData`, of a Parquet file
     columns: Collection[str], # names of columns
 ) -> list[str]: # paths of their parts that are texts or bytes
     "Where values of any length are. Raises `InputError` for a row group that unpacks to too much."
@@ -173,8 +171,11 @@ def open_parquet(
     file, # path, or an open binary file
     once: Collection[str] = (), # columns whose repeated texts or bytes are held once
     **options, # as of pyarrow's `ParquetFile`
-) -> pq.ParquetFile: # its columns, of Parquet's own types
+): # pyarrow's `ParquetFile`, its columns of Parquet's own types
     "A Parquet file without the Arrow schema that its footer may hold, so that no other library's types are made."
+    import pyarrow as pa  # not needed for images in folders
+    import pyarrow.parquet as pq
+
     file = pa.OSFile(str(file)) if isinstance(file, (str, Path)) else file
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0, end - 8))
@@ -185,7 +186,6 @@ def open_parquet(
     metadata = pq.read_metadata(pa.BufferReader(whole))
     if once: options["read_dictionary"] = _texts(metadata, once)
     return pq.ParquetFile(file, metadata=metadata, **options)
-
 
 # %% ../../nbs/data/00_files.ipynb #36d7edcd
 _JUNK = {"__MACOSX", ".ipynb_checkpoints", "@eaDir", ".Trashes", ".git"} # folders that systems leave among data

@@ -321,6 +321,8 @@ def exif_orientation(
     "How a photograph is to be turned, by its EXIF data."
     with open_image(file) as image: return image.getexif().get(ExifTags.Base.Orientation, 1)
 
+_REDUCED = 2 # a JPEG in reduced size is still so many times as large as it is resized to
+
 def decode(
     file, # path or binary file
     resize_to: int, # length of the shorter side afterwards, pixels
@@ -333,13 +335,16 @@ def decode(
     size = file_size(Path(file)) if is_path else file.seek(0, os.SEEK_END)
     if size > limits.file_size: raise InputError(too_large(size, limits))
     with open_image(file, limits.pixels) as opened:
-        image = ImageOps.exif_transpose(opened) if exif else opened
-        height, width = resized_size(image.height, image.width, resize_to)
-        size_now, most = f"{image.width}x{image.height} pixels", min(limits.pixels, limits.resized)
-        if image.width * image.height > limits.pixels: raise InputError(f"{size_now}; the limit is {limits.pixels:,}")
+        turned = exif and opened.getexif().get(ExifTags.Base.Orientation, 1) > 4 # by a quarter
+        wide, high = opened.size[::-1] if turned else opened.size
+        height, width = resized_size(high, wide, resize_to)
+        size_now, most = f"{wide}x{high} pixels", min(limits.pixels, limits.resized)
+        if wide * high > limits.pixels: raise InputError(f"{size_now}; the limit is {limits.pixels:,}")
         if height * width > most:
             raise InputError(f"{size_now} become {width}x{height} when resized; the limit is {most:,}")
-        return resize(to_rgb(image), resize_to, interpolation)
+        if is_reduced := interpolation.endswith("-draft"): opened.draft("RGB", (_REDUCED * resize_to,) * 2)
+        image = to_rgb(ImageOps.exif_transpose(opened) if exif else opened)
+        return resize(image, (height, width) if is_reduced else resize_to, interpolation)
 
 # %% ../../nbs/data/02_images.ipynb #38890625
 _MACHINE = "machine trouble: " # what a reason holds that says nothing of the file

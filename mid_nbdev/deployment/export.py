@@ -24,7 +24,7 @@ from torch import nn
 
 from ..averaging.temperature import scale
 from ..averaging.wrapper import MID, as_pil
-from ..crops.boxes import RANDOM_KINDS, random_boxes, resize
+from ..crops.boxes import RANDOM_KINDS, plain_interpolation, random_boxes, resize
 from ..crops.recipes import Plan, Recipe
 from ..errors import InputError
 from ..networks.classifier import require_size
@@ -243,9 +243,9 @@ class ExportedGraph(nn.Module):
         plan, expected = Plan((wrapper.recipe,)), wrapper.classifier.preprocessing
         plan.require_fixed("a graph cannot stop early; export the crops that it draws from, "
                            f"{Recipe(wrapper.recipe.parts)}")
-        if expected.interpolation.endswith("-torch") and not resized:
-            raise InputError(f"interpolation {expected.interpolation}: a graph resizes as Pillow does; "
-                             f"use {expected.interpolation.removesuffix('-torch')}, or export with --resized")
+        if (how := expected.interpolation) != plain_interpolation(how) and not resized:
+            raise InputError(f"interpolation {how}: a graph resizes as Pillow does; "
+                             f"use {plain_interpolation(how)}, or export with --resized")
         self.classifier = copy.deepcopy(wrapper.classifier).cpu().float()
         self.level, self.swaps, self.resized = wrapper.recipe.level, not resized and _pillow_swaps(), resized
         sizes, weights = plan.sizes(expected.resize_to, expected.crop_size), plan.weights(self.level)

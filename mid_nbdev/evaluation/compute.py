@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ..data.images import ImageSource
-from .formats import calibration_on, settle_format
+from .formats import calibration_on, settle_decoding, settle_format
 from ..networks.choose import load_engine
 from ..networks.classifier import Classifier
 from ..networks.engines import Engine, pick_device
@@ -92,13 +92,16 @@ def settle(
     crops: int, # how many there are to forward
     quiet: bool = False, # say nothing, since the evaluation to come says it?
 ) -> tuple[Compute, dict]: # with a format that is decided, and what was measured of it, for a manifest
-    "Measure what a lower precision changes on some of the images, before it is used; choose one for \"auto\"."
+    """Measure what a lower precision, or decoding in reduced size, changes on some of the images, before it is used;
+    choose a precision for "auto"."""
     check_tolerance(compute.tolerance, compute.dtype)
-    if compute.dtype == "float32" or not isinstance(compute.engine, str): return compute, {}
+    if not isinstance(compute.engine, str): return compute, {}
+    decoding = settle_decoding(classifier, source, compute.place(), quiet)
+    if compute.dtype == "float32": return compute, decoding
     fitted = fitted_on(compute, classifier, source)
     load = lambda dtype: replace(compute, dtype=dtype, calibration=fitted).load_engine(classifier, crops)
     found = settle_format(classifier, source, compute.dtype, compute.tolerance, fitted, load, compute.place(), quiet)
-    return replace(compute, dtype=found.dtype, calibration=found.calibration, tolerance=None), found.record
+    return replace(compute, dtype=found.dtype, calibration=found.calibration, tolerance=None), found.record | decoding
 
 # %% ../../nbs/evaluation/08_compute.ipynb #cpt05beg
 _log = logging.getLogger(__name__)

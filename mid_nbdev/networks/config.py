@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..crops.boxes import plain_interpolation
 from ..errors import InputError
 
 # %% ../../nbs/networks/10_config.ipynb #cfg0005
@@ -169,7 +170,7 @@ def config_content(
     if name.startswith("efficientnet_lite"): name = f"tf_{name}" # as timm calls the packaged ones
     size = [3, expected.crop_size, expected.crop_size]
     stated = {"input_size": size, "crop_pct": _crop_pct(expected.resize_to, expected.crop_size), "crop_mode": "center",
-              "interpolation": expected.interpolation.removesuffix("-torch"), "mean": list(expected.mean),
+              "interpolation": plain_interpolation(expected.interpolation), "mean": list(expected.mean),
               "std": list(expected.std), "num_classes": classifier.num_classes}
     named = list(label_names) if len(set(label_names)) == classifier.num_classes else [] # each name is one class's
     kept = {"network": classifier.name, "interpolation": expected.interpolation, **own}
