@@ -1,11 +1,20 @@
-"Reference entries read both ways of describing a parameter: the comment beside it and a Google-style docstring."
+"Reference entries and the pages of commands: parameters in both notations, and options as `--help` shows them."
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+import yaml
+from pages import command_pages, front_door, mid_commands
 from reference import Entry, Module, markdown
 
-BESIDE = '''
+ROOT = Path(__file__).resolve().parent.parent
+CHOSEN = yaml.safe_load((ROOT / "nbs" / "reference.yml").read_text(encoding="utf-8"))
+COMMANDS, TOP = mid_commands(ROOT)
+PAGES = command_pages(ROOT, CHOSEN["commands"])
+
+BESIDE = """
 __all__ = ["area", "Box"]
 
 def area(
@@ -20,7 +29,7 @@ def area(
 class Box:
     "A box."
     height: int  # pixels
-'''
+"""
 GOOGLE = '''
 __all__ = ["area", "Box", "Grid"]
 
@@ -95,7 +104,9 @@ def test_the_sections_of_a_docstring_are_read(tmp_path):
 
 
 def test_a_method_added_by_patch_is_a_method(tmp_path):
-    text = BESIDE + """
+    text = (
+        BESIDE
+        + """
 @patch
 def grow(
     self: Box,
@@ -103,5 +114,47 @@ def grow(
 ) -> None:
     "Make it larger."
 """
+    )
     (method,) = entries(text, tmp_path)["Box"].methods
     assert (method.name, method.parameters) == ("Box.grow", ["`by: int`: pixels"])
+
+
+@pytest.mark.parametrize("name", CHOSEN["commands"])
+def test_a_page_agrees_with_the_commands_help(name, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit):
+        COMMANDS[name](["--help"], prog_name=f"mid {name}")
+    printed = capsys.readouterr().out
+    said = " ".join(re.sub("│", " ", printed).replace("`", "").split())
+    rows = re.findall(r"^\| (`.*) \|$", PAGES[name].text, re.MULTILINE)
+    rows = [[cell.replace("`", "").replace("\\", "") for cell in re.split(r" \|(?: |$)", row)] for row in rows]
+    usage = PAGES[name].text.splitlines()[1]
+    assert usage.startswith(f"mid {name} ") and f"Usage: {usage}" in said
+    for option, kind, description, default in rows:
+        assert all(part in said for part in option.split(" / ")) and description in said
+        assert kind == "flag" or f"<{kind}>" in said
+        assert default in ("", "required") or f"[default: {default}]" in said
+    listed = re.findall(r"^│[ *]+(--[a-z][\w-]*)", printed, re.MULTILINE)
+    assert [row[0].split(" / ")[0] for row in rows if row[0].startswith("--")] == listed
+
+
+@pytest.mark.parametrize("name", CHOSEN["commands"])
+def test_a_command_has_two_examples_that_it_accepts(name):
+    lines = CHOSEN["commands"][name].values()
+    assert len(lines) == 2
+    for line in lines:
+        program, called, *words = shlex.split(line)
+        assert (program, called) == ("mid", name)
+        COMMANDS[name].make_context(name, words, parent=TOP)
+
+
+def test_names_by_task_are_other_names_than_the_packages_own_and_come_once():
+    names = [name for task in CHOSEN["names"] for name in task["contents"]]
+    assert len(set(names)) == len(names) and not set(names) & set(front_door(ROOT, "mid_nbdev"))
+
+
+def test_the_installation_page_describes_every_extra():
+    settings = (ROOT / "settings.ini").read_text(encoding="utf-8")
+    text = (ROOT / "nbs" / "installation.ipynb").read_text(encoding="utf-8")
+    described = set(re.findall(r"\| `(\w+)` \|", text))
+    assert described == set(re.findall(r"^(\w+)_requirements", settings, re.MULTILINE))

@@ -12,12 +12,17 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 from nbformat.v4 import new_markdown_cell, new_notebook
 from reference import entries
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "mid_nbdev"
+COMMANDS = yaml.safe_load((ROOT / "nbs" / "reference.yml").read_text(encoding="utf-8"))["commands"]
+LISTS = ["guides.html", "commands.html", "results.html", "paper.html", "chapters.html"]  # of the pages of a section
+WRITTEN = [*LISTS, *(f"commands/{name}.html" for name in COMMANDS)]
+WRITTEN += ["api.html", "names.html", "contributing.html", "changelog.html", "404.html"]
 LEFT_OUT = shutil.ignore_patterns(
     ".git", "*.egg-info", "__pycache__", ".*_cache", ".ipynb_checkpoints", "runs", "_docs"
 )
@@ -93,7 +98,7 @@ def test_a_dead_link_and_a_dead_anchor_are_found(site, pages):
 
 def test_every_notebook_has_a_page_that_can_be_reached(site, pages):
     notebooks = [path for path in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
-    assert len(pages) == len(notebooks)
+    assert len(pages) == len(notebooks) + len(WRITTEN) and set(WRITTEN) <= set(pages)
     seen, waiting = set(), ["index.html"]
     while waiting:
         page = waiting.pop()
@@ -108,21 +113,103 @@ def test_every_notebook_has_a_page_that_can_be_reached(site, pages):
             for t in targets
             if t.resolve().is_relative_to(site.resolve())
         ]
-    assert sorted(set(pages) - seen) == []
+    assert sorted(set(pages) - seen) == ["404.html"]
     menu = {tag["href"] for tag in pages["index.html"].select("#quarto-sidebar a[href]")}
-    assert sorted(page for page in pages if not any(link.removeprefix("./") == page for link in menu)) == []
+    missing = [page for page in pages if not any(link.removeprefix("./") == page for link in menu)]
+    assert missing == ["404.html"]
 
 
-def test_the_front_page_lists_the_chapters_as_the_menu_does(pages):
-    front, menu = (
-        pages["index.html"].find("main"),
-        pages["index.html"].select("#quarto-sidebar .sidebar-menu-container a[href]"),
-    )
-    order = [tag["href"].removeprefix("./") for tag in menu]
-    order = list(dict.fromkeys(page for page in order if page in pages and page != "index.html"))
-    chapters = front.find(id="the-chapters")
-    listed = list(dict.fromkeys(tag["href"] for tag in chapters.find_all("a", href=True) if tag["href"] in pages))
-    assert listed == order
+def test_the_pages_of_a_section_are_listed_as_in_the_menu_each_with_its_promise(site, pages):
+    menu = pages["index.html"].select("#quarto-sidebar .sidebar-menu-container a[href]")
+    order = list(dict.fromkeys(tag["href"].removeprefix("./") for tag in menu))
+    order = [page for page in order if page in pages and page not in ("index.html", "api.html", "names.html")]
+    listed = []
+    for name in LISTS:
+        entries = pages[name].find("main").find_all("dt")
+        listed += [name, *(entry.find("a")["href"] for entry in entries)]
+        for entry in entries:
+            title = pages[entry.find("a")["href"]].find("h1").get_text()
+            promise = pages[entry.find("a")["href"]].select_one(".description").get_text(strip=True)
+            assert entry.get_text(strip=True) == title and entry.find_next("dd").get_text(strip=True) == promise
+    assert sorted(listed) == sorted(order)
+    assert [page for page in listed if page not in LISTS] == [page for page in order if page not in LISTS]
+
+
+def test_header_and_footer_have_repository_version_licence_and_search(pages):
+    settings = (ROOT / "settings.ini").read_text(encoding="utf-8")
+    version = re.search(r"^version = (.*)$", settings, re.MULTILINE).group(1)
+    home = re.search(r"^git_url = (.*)$", settings, re.MULTILINE).group(1)
+    for page, soup in pages.items():
+        header, footer = soup.select_one("nav.navbar"), soup.select_one("footer.footer")
+        links = {tag["href"] for tag in header.find_all("a", href=True)}
+        assert {home, f"{home}/blob/main/LICENSE"} <= links and header.select_one("input[type=search]"), page
+        assert f"v{version}" in header.get_text(" ") and f"mid_nbdev {version}" in footer.get_text(" "), page
+        assert home in {tag["href"] for tag in footer.find_all("a", href=True)}, page
+    doors = [tag.get_text(strip=True) for tag in pages["index.html"].select("nav.navbar .me-auto a")]
+    assert doors == ["Guides", "API", "Command line", "Results", "Paper", "Development"]
+
+
+def test_the_menu_opens_the_section_of_its_page_alone(pages):
+    for page, soup in pages.items():
+        opened = soup.select("#quarto-sidebar ul.depth1.show")
+        active = soup.select("#quarto-sidebar .sidebar-link.active")
+        assert len(active) == (page != "404.html"), page
+        assert len(opened) <= 1 and all(active[0] in ul.parent.find_all("a") for ul in opened), page
+
+
+def test_every_page_says_its_address_and_what_a_link_to_it_shows(site, pages):
+    home = "https://mid-nbdev.github.io/mid_nbdev/"
+    for page, soup in pages.items():
+        about = {tag["property"]: tag["content"] for tag in soup.find_all("meta", attrs={"property": True})}
+        assert about["og:title"] and about["og:description"] and soup.find("meta", attrs={"name": "description"})
+        assert (site / about["og:image"].removeprefix(home)).is_file(), about["og:image"]
+        canonical = soup.find("link", rel="canonical")
+        if page == "404.html":  # shown at the address that was asked for
+            assert not canonical and soup.find("base")["href"] == urlsplit(home).path
+        else:
+            assert canonical["href"] == about["og:url"] == home + page.removesuffix("index.html")
+    mapped = re.findall("<loc>(.*?)</loc>", (site / "sitemap.xml").read_text(encoding="utf-8"))
+    assert sorted(mapped) == sorted(home + page for page in pages if page != "404.html")
+
+
+def test_the_api_page_has_the_names_of_the_package_with_parameters_and_examples(pages):
+    main = pages["api.html"].find("main")
+    entries = main.select("section.entry.level2")
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    listed = next(ast.literal_eval(n.value) for n in tree.body if ast.unparse(n).startswith("__all__"))
+    assert [entry["id"] for entry in entries] == [name.lower() for name in listed]
+    for name, entry in zip(listed, entries, strict=True):
+        blocks = [pre.get_text() for pre in entry.find_all("pre")]
+        assert blocks[0].startswith((f"def {name}(", f"class {name}")), name
+        assert any(">>> " in block for block in blocks) and "Example" in entry.get_text(), name
+        assert entry.find("li") or name == "InputError", name
+    rows = pages["names.html"].select("main td a")
+    assert len(rows) > 60 and len({row["href"] for row in rows}) == len(rows)
+
+
+def test_pages_of_results_open_with_what_was_found_and_fold_their_code(pages):
+    folders = ("paper/", "beyond/", "benchmark/measured")
+    modules = {f"{module}.html" for module, _ in public_names()}
+    results = {page: soup for page, soup in pages.items() if page.startswith(folders) and page not in modules}
+    assert len(results) > 20
+    for page, soup in results.items():
+        main = soup.find("main")
+        assert [code for code in main.select("div.sourceCode") if not code.find_parent("details")] == [], page
+        first = main.select_one(".cell-output-display, .cell-output-markdown, .cell-output")
+        before = main.find("h2")
+        assert str(main).index(str(first)[:60]) < str(main).index(str(before)[:60]), page
+
+
+def test_data_files_that_a_page_of_results_reads_are_linked_and_delivered(site, pages):
+    links = {tag["href"] for tag in pages["beyond/few_crops.html"].select(".page-end a")}
+    assert {"few_crops.csv", "few_crops_each.csv", "few_crops_time.csv"} <= links
+    assert all((site / "beyond" / link).is_file() for link in links if link.endswith(".csv"))
+
+
+def test_no_character_is_shown_as_its_escape(pages):
+    texts = {page: soup.find("main").get_text() for page, soup in pages.items() if not page.startswith("cli/")}
+    shown = [f"{page}: {found}" for page, text in texts.items() for found in re.findall(r".{20}&#?\w+;", text)]
+    assert shown == []
 
 
 def test_the_front_page_comes_to_the_point(pages):
@@ -250,7 +337,7 @@ def test_formulas_are_drawn_by_the_browser_itself(pages):
 
 def test_the_search_index_knows_every_page_and_name(site, pages):
     index = json.loads((site / "search.json").read_text(encoding="utf-8"))
-    assert {entry["href"].split("#")[0] for entry in index} == set(pages)
+    assert {entry["href"].split("#")[0] for entry in index} == set(pages) - {"404.html"}
     places = {entry["href"] for entry in index}
     assert [name for module, name in public_names() if f"{module}.html#{name.lower()}" not in places] == []
 
@@ -315,7 +402,7 @@ command, folder, *options = sys.argv[1:]
 assert (command, options) == ("render", ["--no-execute"]), sys.argv
 assert "html-math-method: mathml" in (Path(folder) / "_quarto.yml").read_text()
 (Path(folder) / "_docs" / "site_libs").mkdir(parents=True)
-for page in Path(folder).rglob("*.ipynb"):
+for page in (path for path in Path(folder).rglob("*") if path.suffix in (".ipynb", ".md")):
     made = Path(folder) / "_docs" / page.relative_to(folder).with_suffix(".html")
     made.parent.mkdir(exist_ok=True)
     made.write_text('<script src="https://example.org/a.js"></script>')

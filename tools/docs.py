@@ -1,9 +1,10 @@
 """Build the documentation site from the notebooks: `python tools/docs.py [FOLDER]`, into _docs/ if no folder is named.
 
-Pages are staged in a temporary folder under the names they have on the site, the reference entries of what a cell
-defines above its folded code, and rendered by Quarto where it is installed, otherwise by smalldocs (`--engine` says
-which). Pages without reference fold their long cells. Both engines read the one `_quarto.yml`. The pages need nothing
-from another site: formulas become MathML, and remote fonts and scripts go.
+Pages are staged in a temporary folder under the names they have on the site and rendered by Quarto where it is
+installed, otherwise by smalldocs (`--engine` says which); both read the one `_quarto.yml`. A chapter shows the
+reference entries of what a cell defines above its folded code. A page of results opens with the cells marked
+`#| opening: true` or `<!-- opening -->`, and its code is folded. `pages.py` writes the pages that have no notebook.
+Nothing is loaded from another site: formulas become MathML, and remote fonts and scripts are removed.
 """
 
 import argparse
@@ -21,15 +22,22 @@ from configparser import ConfigParser
 from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
 from bs4 import BeautifulSoup, Tag
 from latex2mathml.converter import convert as to_mathml
-from reference import entries, markdown, notebook_files
+from pages import Written, overview, written_pages
+from reference import Entry, entries, markdown, notebook_files
 
 ROOT = Path(__file__).resolve().parent.parent
 HIDDEN = ("hide", "default_exp", "export", "exporti")
-LONG = 12  # lines of a hundred characters: longer code is folded on pages that a reader comes to for the results
+LONG = 12  # lines of a hundred characters: longer code is folded in guides
+RESULTS = ("paper/", "beyond/", "benchmark/")  # folders whose pages without a module are pages of results
+OPENING = re.compile(r"^(?:#\| opening: true|<!-- opening -->)\n", re.MULTILINE)
+STATIC = (".png", ".svg", ".csv", ".parquet", ".css", ".html")  # files beside the notebooks that pages use
+TEXTS = ("description", "text")  # of a section, for the list of its pages
+DATA = re.compile(r"""[\w./-]+\.(?:csv|parquet)\b""")  # a file that a page may name
 EXPLORER = '<div class="explorer"></div>'  # where a page shows the explorer
 EXPLORED = (5, 6, 7, 10, 14)  # photographs of the demo that it shows
 REMOTE = (
@@ -59,11 +67,37 @@ class Book:
         for module, listed in self.entries.items():
             for entry in (e for top in listed for e in top.everything()):
                 self.places.setdefault(entry.name, []).append(f"{self.modules[module]}#{entry.anchor}")
+        self.about = {page: self.title_and_promise(path) for path, page in self.pages.items()}
+        self.written: dict[str, Written] = written_pages(self)
+        self.about |= {page: (text.title, text.promise) for page, text in self.written.items()}
+        self.tree = self.expanded(self.config["website"]["sidebar"]["contents"], set())
+        lists = [item for item in self.tree if "contents" in item and item["href"] not in self.written]
+        self.written |= {item["href"]: overview(item, self.about) for item in lists}
 
     def cells(self, path: str) -> list[dict]:
         "Cells of a notebook, their sources as one text each."
         found = json.loads((self.notebooks / path).read_text(encoding="utf-8"))["cells"]
         return [{**cell, "source": "".join(cell["source"])} for cell in found]
+
+    def title_and_promise(self, path: str) -> tuple[str, str]:
+        "What the first cell of a notebook says: `# Title` and `> promise`."
+        first = self.cells(path)[0]["source"]
+        found = [re.search(rf"^{mark} (.+)$", first, re.MULTILINE) for mark in "#>"]
+        if not all(found):
+            sys.exit(f"{path}: expected a first cell with '# Title' and '> what the reader gains'")
+        return found[0].group(1), found[1].group(1)
+
+    def entry(self, name: str) -> Entry:
+        "The reference entry of a name that one module defines, or of the name in the module that is named with it."
+        module, _, short = name.rpartition(".")
+        found = [e for of, listed in self.entries.items() for e in listed if e.name == short and module in ("", of)]
+        if len(found) != 1:
+            sys.exit(f"{name}: expected a name that one module defines, found it in {len(found)}")
+        return found[0]
+
+    def file(self, module: str) -> str:
+        "The address of a module's file in the repository."
+        return f"{self.source}/{self.settings['lib_path']}/{module.replace('.', '/')}.py"
 
     def module(self, path: str) -> str:
         "The module a notebook is exported to; empty if it exports none."
@@ -74,22 +108,21 @@ class Book:
     def stage(self, folder: Path) -> None:
         "Write the pages, the configuration and the files beside the notebooks into a folder."
         for path, page in self.pages.items():
-            target = folder / page
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(json.dumps(self.staged(path)), encoding="utf-8")
+            write(folder / page, json.dumps(self.staged(path)))
+        for page, written in self.written.items():
+            write(folder / page, self.linked(written.page(), page))
         for path in self.notebooks.rglob("*"):
-            if path.suffix in (".png", ".svg", ".csv", ".css") and ".ipynb_checkpoints" not in path.parts:
+            if path.suffix in STATIC and ".ipynb_checkpoints" not in path.parts:
                 target = folder / path.relative_to(self.notebooks)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
         config = copy.deepcopy(self.config)
         config["project"]["output-dir"] = "_docs"
-        listed: set[str] = set()
-        sidebar, navbar = config["website"]["sidebar"], config["website"]["navbar"]
-        sidebar["contents"] = self.expanded(sidebar["contents"], listed)
-        navbar["left"] = [{**item, "href": self.pages[item["href"]]} for item in navbar["left"]]
-        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-        (folder / "_quarto.yml").write_text(text, encoding="utf-8")
+        website, version = config["website"], self.settings["version"]
+        website["sidebar"]["contents"] = without_texts(self.tree)
+        website["navbar"]["right"].insert(0, {"text": f"v{version}", "href": "changelog.md"})
+        website["page-footer"]["left"] = f"{website['title']} {version} · {website['page-footer']['left']}"
+        write(folder / "_quarto.yml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
     def expanded(self, contents: list, listed: set[str]) -> list:
         "The sidebar with page names: a pattern gives the pages not listed before it; an empty section is left out."
@@ -99,10 +132,11 @@ class Book:
                 inner = self.expanded(item["contents"], listed)
                 found += [{**item, "contents": inner}] if inner else []
             elif isinstance(item, str):
-                beside = [path for path in self.pages if path.count("/") == item.count("/")]
+                names = {**self.pages, **{page: page for page in self.written}}
+                beside = [path for path in names if path.count("/") == item.count("/")]
                 new = [path for path in beside if fnmatch(path, item) and path not in listed]
                 listed.update(new)
-                found += [self.pages[path] for path in new]
+                found += [names[path] for path in new]
             else:
                 found.append(item)
         return found
@@ -110,19 +144,22 @@ class Book:
     def staged(self, path: str) -> dict:
         "A notebook as it is rendered: front matter, prose with links, reference entries, examples with outputs."
         cells, module = self.cells(path), self.module(path)
+        title, promise = self.title_and_promise(path)
+        front = {"title": title, "description": promise}
         first = cells[0]["source"]
-        title = re.search(r"^# (.+)$", first, re.MULTILINE)
-        promise = re.search(r"^> (.+)$", first, re.MULTILINE)
-        if not title or not promise:
-            sys.exit(f"{path}: expected a first cell with '# Title' and '> what the reader gains'")
-        front = {"title": title.group(1), "description": promise.group(1)}
-        if not module:  # wide tables and figures take the place of the list of names
+        cells[0]["source"] = re.sub(r"^[#>] .+$", "", first, count=2, flags=re.MULTILINE).strip()
+        if results := path.startswith(RESULTS) and not module:
+            cells = joined(opened(cells))
+        headings = sum(len(re.findall(r"^## ", cell["source"], re.MULTILINE)) for cell in cells)
+        if not module and headings < 4:
             front["toc"] = False
-        cells[0]["source"] = first.replace(title.group(), "", 1).replace(promise.group(), "", 1).strip()
+        elif results:  # wide tables and figures take the place of the list in the margin
+            front["toc-location"] = "body"
         text = f"---\n{yaml.safe_dump(front, allow_unicode=True)}---\n"
         made = [{"cell_type": "raw", "id": "front", "metadata": {}, "source": text}]
         for cell in cells:
             made += self.staged_cell(cell, module, path)
+        made.append(text_cell("page-end", self.page_end(path, cells)))
         metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
         return {"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
@@ -138,16 +175,26 @@ class Book:
         marks = set(re.findall(r"^#\|\s*(\w+)\s*$|^#\|\s*(default_exp)\b", cell["source"], re.MULTILINE))
         if not {name for pair in marks for name in pair} & set(HIDDEN):
             lines = sum(1 + len(line) // 100 for line in cell["source"].splitlines())
-            return [folded(cell) if not module and lines > LONG else cell]
+            hidden = re.search(r"^#\| echo: false", cell["source"], re.MULTILINE)
+            return [folded(cell) if not module and not hidden and (lines > LONG or path.startswith(RESULTS)) else cell]
         if not re.search(r"^#\|\s*export\s*$", cell["source"], re.MULTILINE):
             return []
         begins = re.compile(r"^(?:def |class |async def )?(\w+)", re.MULTILINE)
         defined = [entry for entry in self.entries.get(module, []) if entry.name in begins.findall(cell["source"])]
-        address = f"{self.source}/{self.settings['lib_path']}/{module.replace('.', '/')}.py"
-        made = [text_cell(f"{cell['id']}-{e.anchor}", self.linked(markdown(e, address), path)) for e in defined]
+        made = [
+            text_cell(f"{cell['id']}-{e.anchor}", self.linked(markdown(e, self.file(module)), path)) for e in defined
+        ]
         code = re.sub(r"^#\|.*\n", "", cell["source"], flags=re.MULTILINE)
         only_imports = all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(code).body)
         return made if only_imports else [*made, folded({**cell, "source": code})]
+
+    def page_end(self, path: str, cells: list[dict]) -> str:
+        "The last line of a page: the data files that it names, and its notebook in the repository."
+        beside = (self.notebooks / path).parent
+        named = sorted({name for cell in cells for name in DATA.findall(cell["source"]) if (beside / name).is_file()})
+        links = [f"[{os.path.basename(name)}]({name})" for name in named]
+        data = f"Data: {', '.join(links)}. " if links and path.startswith(RESULTS) else ""
+        return f"::: {{.page-end}}\n{data}[Notebook of this page]({self.source}/nbs/{path})\n:::"
 
     def linked(self, text: str, path: str) -> str:
         "Markdown with links to the pages' own names, and public names in backticks linked to their entries."
@@ -164,16 +211,66 @@ class Book:
     def address(self, link: str, path: str) -> str:
         "Where a link from one notebook to another leads on the site."
         target = os.path.normpath(os.path.join(os.path.dirname(path), link)).replace(os.sep, "/")
-        if target not in self.pages:
+        pages = self.pages if path in self.pages else {page: page for page in self.about} | self.pages
+        if target not in pages:
             sys.exit(f"{path}: links to {link}, which is no notebook")
-        return os.path.relpath(self.pages[target], os.path.dirname(path) or ".").replace(os.sep, "/")
+        return os.path.relpath(pages[target], os.path.dirname(path) or ".").replace(os.sep, "/")
 
     def named(self, match: re.Match, path: str) -> str:
         "A public name as a link to its entry; to the one of the same page if several have the name."
         places = self.places.get(match.group(1), [])
-        own = [place for place in places if place.startswith(f"{self.pages[path]}#")]
+        own = [place for place in places if place.startswith(f"{self.pages.get(path, path)}#")]
         place = next(iter(own or (places if len(places) == 1 else [])), "")
         return f"[{match.group()}]({os.path.relpath(place, os.path.dirname(path) or '.')})" if place else match.group()
+
+
+def write(path: Path, text: str) -> None:
+    "Write a text into a folder that may be new."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def without_texts(contents: list) -> list:
+    "The sidebar as the engines read it: without what only the lists of pages show."
+    made = []
+    for item in contents:
+        if isinstance(item, dict):
+            item = {key: value for key, value in item.items() if key not in TEXTS}
+            if "contents" in item:
+                item["contents"] = without_texts(item["contents"])
+        made.append(item)
+    return made
+
+
+def opened(cells: list[dict]) -> list[dict]:
+    "The cells of a page of results: those marked as its opening come first, and headings left with nothing go."
+    shown = [cell for cell in cells if not re.search(r"^#\|\s*hide\s*$", cell["source"], re.MULTILINE)]
+    first = [{**cell, "source": OPENING.sub("", cell["source"])} for cell in shown if OPENING.search(cell["source"])]
+    if not first:
+        return shown
+    rest = [cell for cell in shown if not OPENING.search(cell["source"])]
+    ends = [after["cell_type"] == "markdown" and after["source"].startswith("#") for after in rest[1:]] + [True]
+    return [*first, *(cell for cell, end in zip(rest, ends, strict=True) if not (end and is_heading(cell)))]
+
+
+def is_heading(cell: dict) -> bool:
+    "Is a cell a heading alone?"
+    return cell["cell_type"] == "markdown" and bool(re.fullmatch(r"#+ .*", cell["source"].strip()))
+
+
+def joined(cells: list[dict]) -> list[dict]:
+    "Cells of code without output become one with the next cell of code, if nothing is said between them."
+    made: list[dict] = []
+    for cell in cells:
+        last = made[-1] if made else cell
+        both = last is not cell and {last["cell_type"], cell["cell_type"]} == {"code"}
+        if both and not last["outputs"] and "echo: false" not in cell["source"]:
+            lines = f"{last['source']}\n\n{cell['source']}".split("\n")
+            ordered = sorted(lines, key=lambda line: not line.startswith("#|"))  # options lead
+            made[-1] = {**cell, "source": "\n".join(ordered)}
+        else:
+            made.append(cell)
+    return made
 
 
 def natural(path: str) -> tuple:
@@ -290,7 +387,7 @@ def place_explorer(folder: Path) -> None:
         path.write_text(path.read_text(encoding="utf-8").replace(EXPLORER, framed), encoding="utf-8")
 
 
-def settle(folder: Path) -> None:
+def settle(folder: Path, home: str) -> None:
     "Make a rendered site self-contained: formulas as MathML, no fonts, styles or scripts from other sites."
     for path in folder.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
@@ -299,10 +396,20 @@ def settle(folder: Path) -> None:
             text = re.sub(remote, "", text)
         text = re.sub(r"<pre><code>(.*?)</code></pre>", in_columns, text, flags=re.DOTALL)
         text = re.sub(r"(?<=<code>)[^<]*", with_options, text)
+        text = re.sub(r'(<i class="bi[^"]*") role="img">', r'\1 aria-hidden="true">', text)  # beside a name of its link
+        text = text.replace("</head>", f"{head_of(path.relative_to(folder).as_posix(), home)}</head>", 1)
         path.write_text(text, encoding="utf-8")
     for path in folder.rglob("*.css"):
         text = path.read_text(encoding="utf-8")
         path.write_text(re.sub(REMOTE_IMPORT, "", text), encoding="utf-8")
+
+
+def head_of(page: str, home: str) -> str:
+    "What a page says of its address; the page for addresses that are none may be shown at any depth."
+    if page == "404.html":
+        return f'<base href="{urlsplit(home).path}"><meta name="robots" content="noindex">'
+    address = home + page.removesuffix("index.html")
+    return f'<link rel="canonical" href="{address}"><meta property="og:url" content="{address}">'
 
 
 def with_options(match: re.Match) -> str:
@@ -328,9 +435,10 @@ def build(root: Path, target: Path, engine: str = "") -> list[Path]:
     if target.exists() and any(target.iterdir()) and not (target / "site_libs").is_dir():
         sys.exit(f"{target} is not empty and is no built site; name another folder")
     with tempfile.TemporaryDirectory() as folder:
-        Book(root).stage(Path(folder))
+        book = Book(root)
+        book.stage(Path(folder))
         render(Path(folder), engine)
-        settle(Path(folder) / "_docs")
+        settle(Path(folder) / "_docs", book.config["website"]["site-url"])
         place_explorer(Path(folder) / "_docs")
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(Path(folder) / "_docs", target)
