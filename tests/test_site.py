@@ -200,6 +200,21 @@ def test_pages_of_results_open_with_what_was_found_and_fold_their_code(pages):
         assert str(main).index(str(first)[:60]) < str(main).index(str(before)[:60]), page
 
 
+def test_each_of_several_tables_on_a_page_of_results_has_a_caption(pages):
+    silent, marked = [], 0
+    for page, soup in pages.items():
+        tables = soup.select("table.dataframe")
+        if page.startswith(("paper/table", "paper/figure", "paper/gains", "paper/claims", "beyond/", "benchmark/meas")):
+            captions = [table.caption.get_text() if table.caption else "" for table in tables]
+            silent += [page] if len(tables) > 1 and "" in captions else []
+            marked += sum("bold where clear of zero" in text for text in captions)
+    assert silent == [] and marked > 10
+    (table,) = [one for one in pages["paper/gains.html"].select("table") if "val800, 800 images" in one.get_text()]
+    cells = {cell.get_text(): "clear" in cell.get("class", []) for cell in table.find_all("td")}
+    signs = {text: re.findall(r"[+-](?=[\d.]+[,\]])", text) for text in cells}
+    assert cells == {text: len(found) == 2 and found[0] == found[1] for text, found in signs.items()}
+
+
 def test_data_files_that_a_page_of_results_reads_are_linked_and_delivered(site, pages):
     links = {tag["href"] for tag in pages["beyond/few_crops.html"].select(".page-end a")}
     assert {"few_crops.csv", "few_crops_each.csv", "few_crops_time.csv"} <= links

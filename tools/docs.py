@@ -18,9 +18,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from configparser import ConfigParser
 from fnmatch import fnmatch
 from hashlib import sha256
+from itertools import repeat
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,6 +37,7 @@ HIDDEN = ("hide", "default_exp", "export", "exporti")
 LONG = 12  # lines of a hundred characters: longer code is folded in guides
 RESULTS = ("paper/", "beyond/", "benchmark/")  # folders whose pages without a module are pages of results
 OPENING = re.compile(r"^(?:#\| opening: true|<!-- opening -->)\n", re.MULTILINE)
+INTERVAL = re.compile(r"\[([+-]?)([\d.]+),\s([+-]?)([\d.]+)\]")
 STATIC = (".png", ".svg", ".csv", ".parquet", ".css", ".html")  # files beside the notebooks that pages use
 TEXTS = ("description", "text")  # of a section, for the list of its pages
 DATA = re.compile(r"""[\w./-]+\.(?:csv|parquet)\b""")  # a file that a page may name
@@ -171,7 +174,7 @@ class Book:
             return [text_cell(cell["id"], self.linked(text, path))] if text else []
         if cell["cell_type"] != "code":
             return [cell]
-        cell = {**cell, "outputs": [told(output) for output in cell["outputs"]]}
+        cell = with_tables(cell)
         marks = set(re.findall(r"^#\|\s*(\w+)\s*$|^#\|\s*(default_exp)\b", cell["source"], re.MULTILINE))
         if not {name for pair in marks for name in pair} & set(HIDDEN):
             lines = sum(1 + len(line) // 100 for line in cell["source"].splitlines())
@@ -185,8 +188,7 @@ class Book:
             text_cell(f"{cell['id']}-{e.anchor}", self.linked(markdown(e, self.file(module)), path)) for e in defined
         ]
         code = re.sub(r"^#\|.*\n", "", cell["source"], flags=re.MULTILINE)
-        only_imports = all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(code).body)
-        return made if only_imports else [*made, folded({**cell, "source": code})]
+        return made if only_imports(code) else [*made, folded({**cell, "source": code})]
 
     def page_end(self, path: str, cells: list[dict]) -> str:
         "The last line of a page: the data files that it names, and its notebook in the repository."
@@ -253,13 +255,18 @@ def opened(cells: list[dict]) -> list[dict]:
     return [*first, *(cell for cell, end in zip(rest, ends, strict=True) if not (end and is_heading(cell)))]
 
 
+def only_imports(code: str) -> bool:
+    "Does code import, and do nothing else?"
+    return all(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(code).body)
+
+
 def is_heading(cell: dict) -> bool:
     "Is a cell a heading alone?"
     return cell["cell_type"] == "markdown" and bool(re.fullmatch(r"#+ .*", cell["source"].strip()))
 
 
 def joined(cells: list[dict]) -> list[dict]:
-    "Cells of code without output become one with the next cell of code, if nothing is said between them."
+    "Cells of code without output become one with the next cell of code, or go if they only import."
     made: list[dict] = []
     for cell in cells:
         last = made[-1] if made else cell
@@ -270,7 +277,7 @@ def joined(cells: list[dict]) -> list[dict]:
             made[-1] = {**cell, "source": "\n".join(ordered)}
         else:
             made.append(cell)
-    return made
+    return [cell for cell in made if cell["cell_type"] != "code" or not only_imports(cell["source"])]
 
 
 def natural(path: str) -> tuple:
@@ -300,32 +307,60 @@ def folded(cell: dict) -> dict:
     return {**cell, "source": f'#| code-fold: true\n#| code-summary: "Code"\n{cell["source"]}'}
 
 
-def told(output: dict) -> dict:
+def with_tables(cell: dict) -> dict:
+    "A cell whose tables have their captions, one for each if `#| tbl-cap` is a list, and are ready for the style."
+    caption = re.search(r"^#\|\s*tbl-cap:(.*)\n", cell["source"], re.MULTILINE)
+    given = yaml.safe_load(caption.group(1)) if caption else ""
+    captions = iter(given) if isinstance(given, list) else repeat(given)
+    source = cell["source"].replace(caption.group(), "") if caption else cell["source"]
+    return {**cell, "source": source, "outputs": [told(output, captions) for output in cell["outputs"]]}
+
+
+def told(output: dict, captions: Iterator[str]) -> dict:
     """An output whose tables have one row of headings, and say which columns hold words, and which of those sentences.
 
-    The style sets words left, and breaks the lines of sentences.
+    The style sets words left, breaks the lines of sentences, and makes intervals that are clear of zero bold.
     """
     if "dataframe" not in (source := "".join(output.get("data", {}).get("text/html", ""))):
         return output
     soup = BeautifulSoup(source, "html.parser")
     for table in soup.select("table.dataframe"):
         merge_headings(table)
+        clear = [cell for cell in table.find_all("td") if is_clear(cell.get_text())]
+        for cell in clear:
+            cell["class"] = ["clear"]
+        if caption := next(captions, ""):
+            table.insert(0, Tag(name="caption"))
+            marked = ", bold where clear of zero" if clear else ""
+            measured = INTERVAL.search(table.get_text())
+            table.caption.string = f"{caption} Brackets are 95 % intervals{marked}." if measured else caption
         for name in table.find_all("th", string=re.compile(r"\w[+@]\w")):  # a recipe: it may break before its parts
             parts = re.split(r"(?=[+@])", name.get_text())
             name.clear()
             name.extend(piece for part in parts for piece in (soup.new_tag("wbr"), part))
-        rows = [row.find_all(["th", "td"]) for row in table.find_all("tr")]
-        body = [[cell.get_text(" ", strip=True) for cell in row if cell.name == "td"] for row in rows]
-        if all(row[0].get_text(strip=True).isdigit() for row in rows if row and row[-1].name == "td"):
-            table["class"] = [*table["class"], "numbered"]
-        for place in range(1, max(map(len, body), default=0) + 1):  # from the right, where headings and cells agree
-            texts = [row[-place] for row in body if len(row) >= place and row[-place] not in ("", "NaN", "None")]
-            if sum(bool(re.search("[A-Za-z]{2}", text)) for text in texts) * 2 > len(texts):
-                kind = ["words", "sentences"] if any(len(text) > 30 and " " in text for text in texts) else ["words"]
-                for row in rows:
-                    if len(row) >= place:
-                        row[-place]["class"] = kind
+        mark_columns(table)
     return {**output, "data": {**output["data"], "text/html": str(soup)}}
+
+
+def is_clear(text: str) -> bool:
+    "Does a text hold one interval with signs, and do both ends lie on one side of zero?"
+    ends = INTERVAL.findall(text)
+    return len(ends) == 1 and ends[0][0] == ends[0][2] != "" and all(float(ends[0][place]) for place in (1, 3))
+
+
+def mark_columns(table: Tag) -> None:
+    "Say of a table's cells whether their column holds words or sentences, and of the table whether it is numbered."
+    rows = [row.find_all(["th", "td"]) for row in table.find_all("tr")]
+    body = [[cell.get_text(" ", strip=True) for cell in row if cell.name == "td"] for row in rows]
+    if all(row[0].get_text(strip=True).isdigit() for row in rows if row and row[-1].name == "td"):
+        table["class"] = [*table["class"], "numbered"]
+    for place in range(1, max(map(len, body), default=0) + 1):  # from the right, where headings and cells agree
+        texts = [row[-place] for row in body if len(row) >= place and row[-place] not in ("", "NaN", "None")]
+        if sum(bool(re.search("[A-Za-z]{2}", text)) for text in texts) * 2 > len(texts):
+            kind = ["words", "sentences"] if any(len(text) > 30 and " " in text for text in texts) else ["words"]
+            for row in rows:
+                if len(row) >= place:
+                    row[-place]["class"] = [*row[-place].get("class", []), *kind]
 
 
 def merge_headings(table: Tag) -> None:
@@ -402,6 +437,9 @@ def settle(folder: Path, home: str) -> None:
     for path in folder.rglob("*.css"):
         text = path.read_text(encoding="utf-8")
         path.write_text(re.sub(REMOTE_IMPORT, "", text), encoding="utf-8")
+    if (sitemap := folder / "sitemap.xml").exists():
+        text = sitemap.read_text(encoding="utf-8")
+        sitemap.write_text(re.sub(r"\s*<url>\s*<loc>\S*/404.html</loc>.*?</url>", "", text, flags=re.DOTALL))
 
 
 def head_of(page: str, home: str) -> str:

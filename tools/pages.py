@@ -7,7 +7,7 @@ options from the commands. `nbs/reference.yml` chooses the names and has the exa
 import ast
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -21,13 +21,11 @@ class Written:
     title: str
     promise: str  # what the reader finds on it, in a sentence
     text: str  # Markdown, with links from the top of the site
-    toc: bool = True  # has it a list of contents?
+    options: dict = field(default_factory=dict)  # of its front matter
 
     def page(self) -> str:
         "The page with its front matter."
-        front = {"title": self.title, "description": self.promise}
-        if not self.toc:
-            front["toc"] = False
+        front = {"title": self.title, "description": self.promise, **self.options}
         return f"---\n{yaml.safe_dump(front, allow_unicode=True)}---\n\n{self.text}\n"
 
 
@@ -40,7 +38,9 @@ def written_pages(book) -> dict[str, Written]:
         **{f"commands/{name}.md": page for name, page in command_pages(book.root, chosen["commands"]).items()},
         "contributing.md": repository_text(book.root, "CONTRIBUTING.md", "How the library is changed and tested."),
         "changelog.md": repository_text(book.root, "CHANGELOG.md", "What changed for users, version by version."),
-        "404.md": Written("Page not found", "There is no page at this address.", MISSING, toc=False),
+        "404.md": Written(
+            "Page not found", "There is no page at this address.", MISSING, {"toc": False, "search": False}
+        ),
     }
 
 
@@ -70,7 +70,7 @@ def overview(section: dict, about: dict[str, tuple[str, str]]) -> Written:
 
     inner = any(isinstance(item, dict) for item in section["contents"])
     text = "\n\n".join(part for part in (section.get("text", ""), listed(section["contents"])) if part)
-    return Written(section["section"], section["description"], text, toc=inner)
+    return Written(section["section"], section["description"], text, {} if inner else {"toc": False})
 
 
 def front_door(root: Path, package: str) -> list[str]:
