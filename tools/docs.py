@@ -39,7 +39,7 @@ RESULTS = ("paper/", "beyond/", "benchmark/")  # folders whose pages without a m
 OPENING = re.compile(r"^(?:#\| opening: true|<!-- opening -->)\n", re.MULTILINE)
 INTERVAL = re.compile(r"\[([+-]?)([\d.]+),\s([+-]?)([\d.]+)\]")
 STATIC = (".png", ".svg", ".csv", ".parquet", ".css", ".html")  # files beside the notebooks that pages use
-TEXTS = ("description", "text")  # of a section, for the list of its pages
+TEXTS = ("description", "about")  # of a section, for the list of its pages
 DATA = re.compile(r"""[\w./-]+\.(?:csv|parquet)\b""")  # a file that a page may name
 EXPLORER = '<div class="explorer"></div>'  # where a page shows the explorer
 EXPLORED = (5, 6, 7, 10, 14)  # photographs of the demo that it shows
@@ -192,9 +192,10 @@ class Book:
 
     def page_end(self, path: str, cells: list[dict]) -> str:
         "The last line of a page: the data files that it names, and its notebook in the repository."
-        beside = (self.notebooks / path).parent
-        named = sorted({name for cell in cells for name in DATA.findall(cell["source"]) if (beside / name).is_file()})
-        links = [f"[{os.path.basename(name)}]({name})" for name in named]
+        named = sorted({name for cell in cells for name in DATA.findall(cell["source"])})
+        places = {name: (self.notebooks / path).parent.joinpath(name).resolve() for name in named}
+        there = [name for name, at in places.items() if at.is_file() and at.is_relative_to(self.notebooks.resolve())]
+        links = [f"[{os.path.basename(name)}]({name})" for name in there]
         data = f"Data: {', '.join(links)}. " if links and path.startswith(RESULTS) else ""
         return f"::: {{.page-end}}\n{data}[Notebook of this page]({self.source}/nbs/{path})\n:::"
 

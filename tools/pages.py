@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from reference import Entry, markdown
+from reference import Entry, markdown, with_code
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def overview(section: dict, about: dict[str, tuple[str, str]]) -> Written:
         return "\n\n".join(parts)
 
     inner = any(isinstance(item, dict) for item in section["contents"])
-    text = "\n\n".join(part for part in (section.get("text", ""), listed(section["contents"])) if part)
+    text = "\n\n".join(part for part in (section.get("about", ""), listed(section["contents"])) if part)
     return Written(section["section"], section["description"], text, {} if inner else {"toc": False})
 
 
@@ -117,9 +117,8 @@ def name_row(book, entry: Entry) -> str:
 
 
 def cell(text: str) -> str:
-    "Text in a cell of a Markdown table; the options of a command as code, whose hyphens would become a dash."
-    text = " ".join(text.split()).replace("|", r"\|").replace("<", r"\<").replace("*", r"\*")
-    return re.sub(r"(?<![`\w])--[a-z][\w-]*", r"`\g<0>`", text)
+    "Text in a cell of a Markdown table."
+    return with_code(" ".join(text.split()).replace("|", r"\|").replace("<", r"\<").replace("*", r"\*"))
 
 
 def command_pages(root: Path, examples: dict[str, dict[str, str]]) -> dict[str, Written]:

@@ -174,10 +174,15 @@ def one_line(text: str | None) -> str:
 
 
 def colon(note: str) -> str:
-    "A note behind a colon, if there is one; a command's options as code, whose two hyphens would become a dash."
-    parts = note.split("`")
+    "A note behind a colon, if there is one."
+    return f": {with_code(note)}" if note else ""
+
+
+def with_code(text: str) -> str:
+    "A text with a command's options as code, since their two hyphens would become a dash."
+    parts = text.split("`")
     parts[::2] = [re.sub(r"--[a-z][\w-]*", r"`\g<0>`", part) for part in parts[::2]]
-    return f": {'`'.join(parts)}" if note else ""
+    return "`".join(parts)
 
 
 def patches(node: Function) -> str:
