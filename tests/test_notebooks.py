@@ -22,6 +22,8 @@ LONG = {  # each of them reproduces results and exports no module
     "paper/what_a_crop_covers.ipynb",
     "paper/figure_1.ipynb",
     "paper/table_4.ipynb",
+    "tutorials/deploying.ipynb",
+    "tutorials/how_many_crops.ipynb",
     "tutorials/on_your_cluster.ipynb",
 }
 
