@@ -73,11 +73,12 @@ def overview(section: dict, about: dict[str, tuple[str, str]]) -> Written:
     return Written(section["section"], section["description"], text, {} if inner else {"toc": False})
 
 
-def front_door(root: Path, package: str) -> list[str]:
-    "The names that the package itself offers, in the order in which it lists them."
+def front_door(root: Path, package: str) -> dict[str, str]:
+    "The names that the package itself offers, in the order in which it lists them, each with its module."
     tree = ast.parse((root / package / "__init__.py").read_text(encoding="utf-8"))
     assigned = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
-    return ast.literal_eval(assigned["__all__"])
+    names, places = (ast.literal_eval(assigned[name]) for name in ("__all__", "_PLACES"))
+    return {name: places[name] for name in names}
 
 
 API = """Import these names from `mid_nbdev`. [More functions and classes](names.md) has the others that are useful by
@@ -91,10 +92,9 @@ from mid_nbdev import MID, load_classifier
 def api_page(book) -> Written:
     "The names of the package itself, each with signature, parameters and an example with its output."
     parts = [API]
-    for name in front_door(book.root, book.settings["lib_path"]):
-        entry = book.entry(name)
-        page = book.modules[entry.module]
-        parts.append(markdown(entry, book.file(entry.module), 2))
+    for name, module in front_door(book.root, book.settings["lib_path"]).items():
+        page = book.modules[module]
+        parts.append(markdown(book.entry(f"{module}.{name}"), book.file(module), 2))
         parts.append(f"How it works: [{book.about[page][0]}]({page}).")
     return Written("API reference", "The names that most programs need, with examples.", "\n\n".join(parts))
 
