@@ -147,7 +147,7 @@ def test_the_map_is_painted_for_the_chosen_class(page):
 def test_another_draw_another_recipe_and_two_side_by_side_fit(page):
     boxes = "[...document.querySelectorAll('.box')].map(box => box.getAttribute('x') + box.getAttribute('y')).join()"
     before = page.evaluate(boxes)
-    page.get_by_role("button", name="Another draw").click()
+    page.get_by_role("button", name="Another seed").click()
     page.wait_for_function(f"({boxes}) !== {json.dumps(before)}")
     assert "seed 1" in page.locator(".head .quiet").inner_text()
     page.locator('[aria-label="first recipe"]').select_option("auto~9")

@@ -11,12 +11,13 @@ const COLORS = {
 const LEVELS = ["softmax", "logit", "feature"];
 const PLACES = ["top left", "top right", "bottom left", "bottom right", "center"];
 const TALLEST = 470; // of a photo, pixels
+const PATIENCE = 4000; // milliseconds without an answer, after which the page says so
 const VIRIDIS = [[68, 1, 84], [65, 68, 135], [42, 120, 142], [34, 168, 132], [122, 209, 81], [253, 231, 37]];
 const FILTER_HELP = {
   corrected: "the center crop is wrong, the average is right",
   broken: "the center crop is right, the average is wrong",
-  changed: "the average answers another class than the center crop",
-  unsure: "no class of the average reaches 50 %",
+  changed: "the average and the center crop answer different classes",
+  unsure: "the average's confidence is below 50 %",
   all: "every image",
 };
 
@@ -55,24 +56,31 @@ function kindName(kind, number) {
 const isMirrored = (kind) => kind.startsWith("M");
 const isRandom = (kind) => kind.endsWith("RC");
 
-function viridis(value) {
-  const place = clamp(value, 0, 1) * (VIRIDIS.length - 1);
-  const low = Math.min(Math.floor(place), VIRIDIS.length - 2);
-  return VIRIDIS[low].map((from, channel) => from + (VIRIDIS[low + 1][channel] - from) * (place - low));
+// Viridis in 256 shades, as a canvas stores them; mixed with a little gray for the lines of the hatch.
+function shades(mixed) {
+  return Uint32Array.from({ length: 256 }, (_, shade) => {
+    const place = (shade / 255) * (VIRIDIS.length - 1);
+    const low = Math.min(Math.floor(place), VIRIDIS.length - 2);
+    const [red, green, blue] = VIRIDIS[low].map((from, channel) => mixed(from + (VIRIDIS[low + 1][channel] - from) * (place - low)));
+    return (255 << 24) | (blue << 16) | (green << 8) | red;
+  });
 }
+const SHADES = shades((value) => value);
+const HATCH = shades((value) => value * 0.35 + 150);
 
 // ----------------------------------------------------------------------------------------------------------- sources
 
-// The kernel of a live notebook: questions are messages, and so are answers.
+// The kernel of a live notebook: questions are messages, and so are answers. Each view of a widget hears its own.
 export function fromKernel(model) {
-  const listeners = new Set();
-  const heard = (message) => { for (const listener of listeners) listener(message); };
+  const view = Math.random().toString(36).slice(2);
+  let listener = () => {};
+  const heard = (answer) => { if (answer.view === view) listener(answer); };
   model.on("msg:custom", heard);
   return {
     start: model.get("start"),
-    ask: (question) => model.send(question),
-    listen: (listener) => listeners.add(listener),
-    stop: () => { listeners.clear(); model.off("msg:custom", heard); },
+    ask: (question) => model.send({ view, ...question }),
+    listen: (hears) => { listener = hears; },
+    stop: () => model.off("msg:custom", heard),
   };
 }
 
@@ -101,7 +109,7 @@ export function fromPage(data) {
   return {
     start: data.start,
     ask: (question) => queueMicrotask(() => answer(question)),
-    listen: (heard) => { listener = heard; },
+    listen: (hears) => { listener = hears; },
     stop: () => { listener = () => {}; },
   };
 }
@@ -122,48 +130,40 @@ function placeOfMap(map, top, left) {
 
 // ------------------------------------------------------------------------------------------------------ the heat map
 
-// A map's values at any offset: bilinear between places for the probability, nearest for the leading class.
-function sampler(map, chosen) {
-  const values = map.p[chosen];
-  const columns = map.lefts.length;
-  const around = (places, value) => {
-    let high = places.findIndex((place) => place >= value);
-    if (high < 0) high = places.length - 1;
+// For each pixel along an edge: the places before and behind it, and how far it is on the way, from 0 to 1.
+function between(places, pixels) {
+  return Array.from({ length: pixels }, (_, pixel) => {
+    const at = (places.at(-1) * (pixel + 0.5)) / pixels;
+    const high = places.findIndex((place) => place >= at);
     const low = Math.max(high - 1, 0);
-    const span = places[high] - places[low];
-    return [low, high, span ? (value - places[low]) / span : 0];
-  };
-  return (top, left) => {
-    const [y0, y1, y] = around(map.tops, top);
-    const [x0, x1, x] = around(map.lefts, left);
-    const at = (row, column) => values[row * columns + column];
-    const upper = at(y0, x0) * (1 - x) + at(y0, x1) * x;
-    const lower = at(y1, x0) * (1 - x) + at(y1, x1) * x;
-    const first = map.first[(y < 0.5 ? y0 : y1) * columns + (x < 0.5 ? x0 : x1)];
-    return [(upper * (1 - y) + lower * y) / 1000, first === chosen];
-  };
+    return [low, high, high > low ? (at - places[low]) / (places[high] - places[low]) : 0];
+  });
 }
 
-// Paints a map into a canvas; where another class leads, it is hatched.
-function paint(canvas, map, chosen, width, height, alpha = 255) {
+// Paints a map into a canvas: bilinear between the places, and hatched where another class leads at the nearest one.
+function paint(canvas, map, chosen, width, height) {
   const ratio = Math.min(window.devicePixelRatio || 1, 2);
   canvas.width = Math.max(1, Math.round(width * ratio));
   canvas.height = Math.max(1, Math.round(height * ratio));
   const context = canvas.getContext("2d");
   const image = context.createImageData(canvas.width, canvas.height);
-  const at = sampler(map, chosen);
-  const [lastTop, lastLeft] = [map.tops.at(-1), map.lefts.at(-1)];
-  for (let y = 0, byte = 0; y < canvas.height; y += 1) {
-    for (let x = 0; x < canvas.width; x += 1, byte += 4) {
-      const [value, leads] = at((lastTop * (y + 0.5)) / canvas.height, (lastLeft * (x + 0.5)) / canvas.width);
-      const hatched = !leads && (x + y) % (7 * ratio) < 1.6 * ratio;
-      const color = viridis(value);
-      for (let channel = 0; channel < 3; channel += 1) {
-        image.data[byte + channel] = hatched ? color[channel] * 0.35 + 150 : color[channel];
-      }
-      image.data[byte + 3] = alpha;
-    }
-  }
+  const pixels = new Uint32Array(image.data.buffer);
+  const values = map.p[chosen];
+  const columns = map.lefts.length;
+  const across = between(map.lefts, canvas.width);
+  let pixel = 0;
+  between(map.tops, canvas.height).forEach(([upper, lower, down], y) => {
+    const [above, below] = [upper * columns, lower * columns];
+    const nearest = down < 0.5 ? above : below;
+    across.forEach(([left, right, along], x) => {
+      const over = values[above + left] * (1 - along) + values[above + right] * along;
+      const under = values[below + left] * (1 - along) + values[below + right] * along;
+      const shade = Math.round((over * (1 - down) + under * down) * 0.255);
+      const leads = map.first[nearest + (along < 0.5 ? left : right)] === chosen;
+      pixels[pixel] = (leads || (x + y) % (7 * ratio) >= 1.6 * ratio ? SHADES : HATCH)[shade];
+      pixel += 1;
+    });
+  });
   context.putImageData(image, 0, 0);
 }
 
@@ -185,6 +185,7 @@ class Pane {
     this.scene = null;
     this.map = null;
     this.lit = null;
+    this.painted = [];
     this.timer = null;
     this.id = `mid-${Math.random().toString(36).slice(2, 9)}`;
     this.build();
@@ -220,7 +221,11 @@ class Pane {
   buildPhoto() {
     this.image = make("img", { alt: "", draggable: "false" });
     this.heat = make("canvas", { "aria-hidden": "true" });
-    this.drawing = make("svg", { "aria-label": "boxes of the crops" });
+    this.boxes = make("g");
+    this.handle = make("g", { class: "hand", tabindex: 0, role: "application", "aria-roledescription": "crop that can be moved",
+      onkeydown: (event) => this.nudge(event) },
+    make("rect", { class: "under" }), make("rect", { class: "over" }), make("circle", { class: "grip" }));
+    this.drawing = make("svg", { "aria-label": "boxes of the crops" }, this.boxes, this.handle);
     this.photo = make("div", { class: "photo", onpointermove: (event) => this.pointAt(event), onpointerleave: () => this.light(null) }, this.image, this.heat, this.drawing);
     this.chosen = make("select", { "aria-label": "class of the map", onchange: () => this.explorer.choose(Number(this.chosen.value)) });
     this.mapState = make("span", { class: "quiet" });
@@ -230,10 +235,15 @@ class Pane {
     this.answer = make("p", { class: "answer quiet" });
     this.left = make("div", { class: "body" },
       this.photo,
-      make("div", { class: "maphead" }, "Probability of", this.chosen, "by the place of the crop's center", this.mapState),
+      make("div", { class: "maphead" }, "Probability of", this.chosen, "by the position of the crop's center", this.mapState),
       this.mapBox,
       make("div", { class: "scale" }, "0", make("i"), "1", make("i", { class: "hatch" }), "another class leads"),
       this.answer);
+    this.onDrag(this.handle, (event) => {
+      const point = this.spot(event);
+      if (event.type === "pointerdown") { const at = this.hand(); this.grip = { x: point.x - at.left, y: point.y - at.top }; }
+      this.explorer.moveTo(Math.round(point.y - this.grip.y), Math.round(point.x - this.grip.x));
+    });
     this.onDrag(this.mapBox, (event) => {
       const { left, top, width, height } = this.mapBox.getBoundingClientRect();
       const { down, right } = this.room();
@@ -265,7 +275,7 @@ class Pane {
     this.lit = null;
     this.fail("");
     this.root.setAttribute("aria-busy", "false");
-    this.image.src = scene.picture;
+    if (this.image.src !== scene.picture) this.image.src = scene.picture;
     this.image.alt = scene.name;
     this.root.style.setProperty("--photo", `${Math.round((TALLEST * scene.width) / scene.height)}px`);
     this.drawing.setAttribute("viewBox", `0 0 ${scene.width} ${scene.height}`);
@@ -342,44 +352,38 @@ class Pane {
 
   drawBoxes() {
     const { boxes, kinds } = this.scene;
-    const shown = this.count();
-    this.drawing.replaceChildren();
-    boxes.forEach(([top, left, size, mirrored], number) => {
-      const [kind] = kinds[number];
-      const lit = this.lit === number;
+    this.boxes.replaceChildren(...boxes.flatMap(([top, left, size, mirrored], number) => {
       const frame = { x: left + 0.5, y: top + 0.5, width: size - 1, height: size - 1 };
-      const opacity = lit ? 1 : number >= shown ? 0.12 : this.lit !== null ? 0.25 : 0.9;
-      const width = lit ? 4 : kind === "CC" ? 2.6 : 1.6;
-      if (opacity > 0.2) this.drawing.append(make("rect", { class: "halo", ...frame, "stroke-width": width + 1.6, opacity }));
-      this.drawing.append(make("rect", { class: "box", ...frame, stroke: COLORS[kind] ?? "#fff", "stroke-width": width, "stroke-dasharray": mirrored ? "6 4" : null, opacity, "data-crop": number }));
-    });
-    this.drawHand(true);
+      const color = COLORS[kinds[number][0]] ?? "#fff";
+      return [make("rect", { class: "halo", ...frame }),
+        make("rect", { class: "box", ...frame, stroke: color, "stroke-dasharray": mirrored ? "6 4" : null, "data-crop": number })];
+    }));
+    this.lightBoxes();
+    this.drawHand();
   }
 
-  drawHand(anew) {
-    const { crop_size: size } = this.scene;
+  // The crops that are averaged so far are in sight, the others faint; one that is lit stands out.
+  lightBoxes() {
+    const shown = this.count();
+    this.boxes.querySelectorAll(".box").forEach((box, number) => {
+      const lit = this.lit === number;
+      const width = lit ? 4.5 : this.scene.kinds[number][0] === "CC" ? 2.6 : 1.6;
+      const opacity = lit ? 1 : number >= shown ? 0.12 : this.lit === null ? 0.9 : 0.25;
+      for (const [rect, own] of [[box, width], [box.previousSibling, width + 1.6]]) {
+        rect.setAttribute("stroke-width", own);
+        rect.setAttribute("opacity", opacity);
+      }
+    });
+  }
+
+  drawHand() {
+    const { crop_size: size, width } = this.scene;
     const { top, left } = this.hand();
-    if (!this.handle) {
-      this.handle = make("g", { class: "hand", tabindex: 0, role: "application", "aria-roledescription": "crop that can be moved",
-        onkeydown: (event) => this.nudge(event) },
-      make("rect", { class: "under" }), make("rect", { class: "over" }), make("circle", { class: "grip" }));
-      this.onDrag(this.handle, (event) => {
-        const point = this.spot(event);
-        if (event.type === "pointerdown") { const at = this.hand(); this.grip = { x: point.x - at.left, y: point.y - at.top }; }
-        this.explorer.moveTo(Math.round(point.y - this.grip.y), Math.round(point.x - this.grip.x));
-      });
-    }
-    for (const rect of this.handle.querySelectorAll("rect")) {
-      for (const [name, value] of Object.entries({ x: left + 0.5, y: top + 0.5, width: size - 1, height: size - 1 })) rect.setAttribute(name, value);
-    }
-    const grip = this.handle.querySelector("circle");
-    const radius = (7 * this.scene.width) / Math.max(this.photo.clientWidth, 100);
-    for (const [name, value] of Object.entries({ cx: left + size / 2, cy: top + size / 2, r: radius, fill: "#fff", "fill-opacity": 0.85, stroke: "#000", "stroke-width": radius / 4 })) grip.setAttribute(name, value);
-    if (anew) {
-      const focused = document.activeElement === this.handle;
-      this.drawing.append(this.handle);
-      if (focused) this.handle.focus({ preventScroll: true });
-    }
+    const [under, over, grip] = this.handle.children;
+    const set = (node, values) => { for (const [name, value] of Object.entries(values)) node.setAttribute(name, value); };
+    for (const rect of [under, over]) set(rect, { x: left + 0.5, y: top + 0.5, width: size - 1, height: size - 1 });
+    const radius = (7 * width) / Math.max(this.photo.clientWidth, 100);
+    set(grip, { cx: left + size / 2, cy: top + size / 2, r: radius, "stroke-width": radius / 4 });
   }
 
   drawPlace() {
@@ -414,26 +418,27 @@ class Pane {
     const leading = ready ? this.map.first.filter((one) => one === chosen).length / this.map.first.length : 0;
     this.mapState.textContent = !ready ? "\u2026" : this.map.done ? `leads at ${Math.round(100 * leading)} % of the places` : `every ${this.map.step} pixels, refining \u2026`;
     this.mapCanvas.setAttribute("aria-label", ready ? `${this.name(chosen)} leads at ${Math.round(100 * leading)} % of the places` : "being computed");
-    if (ready) {
+    if (!ready) for (const canvas of [this.mapCanvas, this.heat]) canvas.width = canvas.height = 0;
+    const wanted = ready ? [this.map, chosen, wide, this.photo.clientWidth] : [];
+    if (ready && !wanted.every((value, number) => value === this.painted[number])) {
       paint(this.mapCanvas, this.map, chosen, Math.min(width, wide), height);
-      this.heatOnPhoto(chosen);
-    } else {
-      for (const canvas of [this.mapCanvas, this.heat]) canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+      this.heatOnPhoto();
     }
+    this.painted = wanted;
     this.drawPlace();
     this.drawDots();
   }
 
-  heatOnPhoto(chosen) {
+  // The same map over the photo, where the crops' centers can be.
+  heatOnPhoto() {
     const { width, height, crop_size: size } = this.scene;
-    const scale = this.photo.clientWidth / width;
-    const small = make("canvas");
     const { down, right } = this.room();
-    paint(small, this.map, chosen, Math.max(right, 1) * scale, Math.max(down, 1) * scale, 165);
-    const ratio = small.width / (Math.max(right, 1) * scale);
-    this.heat.width = width * scale * ratio;
-    this.heat.height = height * scale * ratio;
-    this.heat.getContext("2d").drawImage(small, (size / 2) * scale * ratio, (size / 2) * scale * ratio);
+    const scale = (this.photo.clientWidth / width) * Math.min(window.devicePixelRatio || 1, 2);
+    this.heat.width = width * scale;
+    this.heat.height = height * scale;
+    const context = this.heat.getContext("2d");
+    context.globalAlpha = 0.65;
+    context.drawImage(this.mapCanvas, (size / 2) * scale, (size / 2) * scale, Math.max(right, 1) * scale, Math.max(down, 1) * scale);
   }
 
   drawDots() {
@@ -573,18 +578,6 @@ class Pane {
     this.light(near);
   }
 
-  lightBoxes() {
-    const shown = this.count();
-    const halos = this.drawing.querySelectorAll(".halo");
-    for (const halo of halos) halo.style.opacity = this.lit === null ? "" : 0.1;
-    for (const box of this.drawing.querySelectorAll(".box")) {
-      const number = Number(box.dataset.crop);
-      const lit = number === this.lit;
-      box.setAttribute("stroke-width", lit ? 4.5 : this.scene.kinds[number][0] === "CC" ? 2.6 : 1.6);
-      box.setAttribute("opacity", lit ? 1 : number >= shown ? 0.12 : this.lit !== null ? 0.25 : 0.9);
-    }
-  }
-
   describe() {
     if (this.lit === null || this.lit === undefined) {
       this.three.replaceChildren(make("p", { class: "quiet" }, "Point at a crop, here or in the photo, to see its three most probable classes."));
@@ -608,7 +601,7 @@ class Pane {
 
   nudge(event) {
     const way = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-    if (!way) return;
+    if (!way || !this.scene) return;
     event.preventDefault();
     const far = event.shiftKey ? 8 : 1;
     const { top, left } = this.hand();
@@ -665,13 +658,13 @@ class Explorer {
     this.waiting = {};
     this.items = [];
     this.state = {
-      image: this.start.image ?? null, seed: this.start.seed, filter: this.start.filter ?? "all", offset: 0, chosen: null,
+      image: this.start.image, seed: this.start.seed, filter: this.start.filter, offset: 0, chosen: null,
       count: null, place: null, overlay: true, panes: [{ network: 0, recipe: this.start.recipe }],
     };
     this.build(element);
     source.listen((answer) => this.hear(answer));
+    this.askScene();
     this.askStrip();
-    if (this.state.image !== null) this.askScene();
   }
 
   build(element) {
@@ -683,16 +676,18 @@ class Explorer {
     this.next = make("button", { "aria-label": "next image", onclick: () => this.step(1) }, "\u203A");
     this.surveyed = make("span", { class: "quiet" });
     this.seed = make("span", { class: "quiet" });
-    this.again = make("button", { title: "other random crops", onclick: () => this.redraw() }, "Another draw");
+    this.again = make("button", { title: "draw other random crops", onclick: () => this.redraw() }, "Another seed");
     this.compare = make("button", { "aria-pressed": "false", title: "two recipes, or two networks, on this image", onclick: () => this.toggleCompare() }, "Side by side");
     this.overlay = make("button", { "aria-pressed": "true", title: "the map on the photo", onclick: () => this.toggleOverlay() }, "Map on photo");
+    this.silence = make("div", { class: "error", role: "status" });
+    this.still = make("img", { class: "still", alt: start.told });
     this.stripError = make("div", { class: "error", role: "alert" });
     this.said = make("div", { class: "hidden", "aria-live": "polite", role: "status" });
     this.grid = make("div", { class: "panes" });
     this.root = make("div", { class: "mid-explorer", "data-lm-suppress-shortcuts": "true", onkeydown: (event) => this.key(event) },
       make("div", { class: "bar" }, Object.values(this.filters), this.surveyed,
         make("span", { class: "push" }), this.overlay, this.again, this.compare),
-      this.stripError,
+      this.silence, this.stripError,
       make("div", { class: "strip" }, this.previous, this.film, this.next),
       this.grid, this.said);
     element.replaceChildren(this.root);
@@ -726,6 +721,8 @@ class Explorer {
   ask(slot, question) {
     this.numbers[slot] = (this.numbers[slot] ?? 0) + 1;
     this.source.ask({ slot, number: this.numbers[slot], ...question });
+    clearTimeout(this.late);
+    if (!this.start.fixed) this.late = setTimeout(() => this.wait(), PATIENCE);
   }
 
   askStrip() {
@@ -742,6 +739,20 @@ class Explorer {
     this.ask("scene", { image, panes, seed });
   }
 
+  // A kernel that does not even say that it heard the question: say so, with the still picture if there is no other yet.
+  wait() {
+    this.silence.textContent = "No answer from the kernel yet. It is busy, or it is not running: then run the cell again.";
+    if (this.panes[0].scene || !this.start.still) return;
+    this.still.src = `data:image/png;base64,${this.start.still}`;
+    this.grid.replaceChildren(this.still);
+  }
+
+  heard() {
+    clearTimeout(this.late);
+    this.silence.textContent = "";
+    if (this.still.isConnected) this.grid.replaceChildren(...this.panes.map((pane) => pane.root));
+  }
+
   askMap() {
     const { image, panes } = this.state;
     this.ask("map", { image, panes, classes: this.panes.map((pane) => pane.scene.classes) });
@@ -756,11 +767,13 @@ class Explorer {
   }
 
   hear(answer) {
-    if (answer.number !== this.numbers[answer.slot]) return;
+    this.heard();
+    if (answer.received || answer.number !== this.numbers[answer.slot]) return;
     Object.assign(this.names, answer.names);
     const pane = this.panes[answer.pane ?? 0];
     if (answer.slot === "strip") this.showStrip(answer);
     else if (answer.error) { (pane ?? this.panes[0]).fail(answer.error); this.waiting.place = false; }
+    else if (answer.note) { if (!pane.map) pane.mapState.textContent = answer.note; }
     else if (answer.slot === "scene") this.showScene(pane, answer.scene);
     else if (answer.slot === "map") pane.showMap(answer.map);
     else if (answer.slot === "place") this.showPlace(pane, answer.place);
@@ -794,19 +807,16 @@ class Explorer {
     if (note !== undefined) this.surveyed.textContent = note;
     for (const [name, button] of Object.entries(this.filters)) button.setAttribute("aria-pressed", String(name === this.state.filter));
     if (!items) return;
-    const worth = this.start.finished && !this.total ? ["corrected", "broken"].find((name) => counts[name]) : null;
     this.total = total;
-    if (worth && this.state.filter === "all") { this.filter(worth); return; }
     this.state.offset = offset;
     this.items = items;
     this.drawStrip();
-    if (this.state.image === null && items.length) this.open(items[0].image);
-    else if (this.wanted !== undefined && items.length) { const number = this.wanted < 0 ? items.length - 1 : 0; this.wanted = undefined; this.open(items[number].image, true); }
+    if (this.wanted !== undefined && items.length) { const number = this.wanted < 0 ? items.length - 1 : 0; this.wanted = undefined; this.open(items[number].image, true); }
   }
 
   drawStrip() {
     const focused = this.film.contains(document.activeElement);
-    if (!this.items.length) { this.film.replaceChildren(make("span", { class: "quiet" }, "No image here.")); return; }
+    if (!this.items.length) { this.film.replaceChildren(make("span", { class: "quiet" }, "No images under this filter.")); return; }
     const chosen = this.items.some((item) => item.image === this.state.image);
     const old = new Map([...this.film.querySelectorAll(".thumb")].map((one) => [Number(one.dataset.image), one]));
     const thumbs = this.items.map((item, place) => {
@@ -877,7 +887,7 @@ class Explorer {
 
   setCount(count) {
     this.state.count = count;
-    for (const pane of this.panes) { if (pane.scene) { pane.drawBoxes(); pane.drawCount(); } }
+    for (const pane of this.panes) { if (pane.scene) { pane.lightBoxes(); pane.drawCount(); } }
   }
 
   moveTo(top, left) {
@@ -926,6 +936,7 @@ class Explorer {
   }
 
   dispose() {
+    clearTimeout(this.late);
     this.source.stop();
     this.themes.disconnect();
     this.preference.removeEventListener("change", this.changed);
