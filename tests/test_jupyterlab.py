@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 import pytest
 from browser import chromium, needs_chromium
 from nbformat.v4 import new_code_cell, new_notebook
@@ -157,54 +156,3 @@ def test_an_error_in_a_notebook_is_found(lab, copy):
     cells = [new_code_cell(source) for source in ("1", "1 / 0", "2")]
     nbformat.write(new_notebook(cells=cells, metadata=kernel), copy / "wrong.ipynb")
     assert run(lab, "wrong.ipynb") == "ZeroDivisionError: division by zero"
-
-
-EXPLORER = """
-from mid_nbdev import explore
-from mid_nbdev.data.images import demo_source
-explore("efficientnet_lite0", demo_source().take([5, 6, 7]), recipe="CC+4RC")
-"""
-
-
-def test_the_explorer_answers_in_jupyterlab(lab, copy):
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(new_notebook(cells=[new_code_cell(EXPLORER)], metadata=kernel), copy / "explorer.ipynb")
-    took, pane = {}, lab.locator(".mid-explorer .pane").first
-
-    def until(what: str, condition: str, act=lambda: None):
-        start = time.perf_counter()
-        act()
-        lab.wait_for_function(condition, timeout=200_000, polling=5)
-        took[what] = round(1000 * (time.perf_counter() - start))
-
-    shows = "document.querySelector('.mid-explorer .photo img')?.alt === 'imagenet_0{}.jpg' && "
-    shows += "document.querySelector('.mid-explorer .pane').getAttribute('aria-busy') === 'false'"
-    told = "document.querySelector('.mid-explorer .head p').textContent.includes('{}')"
-    mapped = "document.querySelector('.mid-explorer .maphead .quiet').textContent.includes('leads')"
-    moved = "!/waiting/.test(document.querySelector('.mid-explorer .answer').className) && "
-    moved += "document.querySelector('.mid-explorer .answer').textContent.includes('{} from the top')"
-    until("first view, with the kernel's imports", shows.format("5_853"), lambda: lab.evaluate(OPEN, "explorer.ipynb"))
-    until("full map", mapped)
-    until("strip, looked through", "document.querySelectorAll('.mid-explorer .thumb .mark').length === 6")
-    until("next image", shows.format("6_609"), lambda: lab.locator('.thumb[data-image="1"]').click())
-    assert "✓" in pane.locator("h3").inner_text() and "beach wagon ✗" in pane.locator(".head p").inner_text()
-    until("its map", mapped)
-    recipe = pane.locator('[aria-label="first recipe"]')
-    until("recipe with new crops", told.format("8RC averages 8"), lambda: (recipe.fill("8rc"), recipe.press("Enter")))
-    until("recipe without new crops", told.format("CC+2RC averages 3"),
-          lambda: (recipe.fill("CC+2RC"), recipe.press("Enter")))
-    lab.locator(".mid-explorer .hand").focus()
-    for step in range(8):
-        top = 15 - step
-        until(f"drag step {step + 1}", moved.format(top), lambda: lab.keyboard.press("ArrowUp"))
-    recipe.fill("20XC")
-    recipe.press("Enter")
-    lab.wait_for_function("document.querySelector('.mid-explorer .pane .error').textContent.includes('20XC')")
-    recipe.fill("auto")
-    recipe.press("Enter")
-    lab.wait_for_function(told.format("auto~0.2 stops after"))
-    assert pane.locator(".error").inner_text() == ""
-    lab.evaluate(CLOSE)
-    steps = [value for name, value in took.items() if name.startswith("drag")]
-    shown = {name: value for name, value in took.items() if not name.startswith("drag")}
-    print(pd.Series(shown | {"drag step, median of 8": sorted(steps)[4]}, name="ms").to_string())

@@ -129,3 +129,27 @@ def test_the_menu_opens_on_a_phone(page):
     page.locator(".quarto-btn-toggle").first.click()
     page.locator("#quarto-sidebar").get_by_role("link", name="Recipes").click()
     assert page.locator("h1").inner_text() == "Recipes"
+
+
+def test_the_explorer_on_two_pages(page, site, browser):
+    for address in ("index.html", "analysis/explore.html"):
+        page.goto(address)
+        around = page.locator("iframe[title='What a network sees']")
+        assert len(around.get_attribute("srcdoc")) < 300_000
+        around.scroll_into_view_if_needed()
+        inside = page.frame_locator("iframe[title='What a network sees']")
+        inside.locator(".maphead .quiet", has_text="leads").wait_for()
+        inside.locator('input[type="range"]').press("Home")
+        assert inside.locator("output").inner_text() == "1 of 10"
+        first = inside.locator(".photo img").get_attribute("alt")
+        inside.get_by_role("button", name="next image").click()
+        inside.locator(f".photo img:not([alt='{first}'])").wait_for()
+        inside.get_by_role("button", name="Another seed").click()
+        inside.locator(".head p", has_text="seed 1").wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    with served(site) as address:
+        plain = browser.new_context(java_script_enabled=False).new_page()
+        plain.goto(f"{address}analysis/explore.html")
+        plain.locator("iframe").scroll_into_view_if_needed()
+        assert plain.frame_locator("iframe").locator("#explorer img").bounding_box()["width"] > 400
+        plain.context.close()

@@ -279,7 +279,7 @@ class Pane {
     this.image.alt = scene.name;
     this.root.style.setProperty("--photo", `${Math.round((TALLEST * scene.width) / scene.height)}px`);
     this.drawing.setAttribute("viewBox", `0 0 ${scene.width} ${scene.height}`);
-    this.chosen.replaceChildren(...scene.classes.map((one) => make("option", { value: one }, this.name(one))));
+    this.chosen.replaceChildren(...scene.classes.map((one) => make("option", { value: one }, this.name(one), one === scene.label ? " \u2713" : "")));
     this.chosen.value = this.following();
     this.slider.max = scene.boxes.length;
     this.fillList();

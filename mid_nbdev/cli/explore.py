@@ -7,6 +7,7 @@ __all__ = ['explore_command']
 
 # %% ../../nbs/cli/11_explore.ipynb #clx02
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -45,12 +46,21 @@ def _open_explorer(
     if run: return explore(Run.open(run), images, names or None, recipe, classifier=classifier)
     return explore(classifier, images, names or None, recipe, seed)
 
+def _open_in(
+    folder: str, # where the command was given
+    **given, # arguments of `_open_explorer`
+): # an `Explorer`
+    "The explorer in a kernel, which imports nothing from the folder but the code that was named."
+    sys.path[:] = filter(None, sys.path)
+    os.chdir(folder)
+    return _open_explorer(**given)
+
 def _notebook(
     given: dict, # arguments of `_open_explorer`
 ) -> bytes: # a notebook of one cell
     "What the kernel runs."
-    call = f"_open_explorer(**json.loads({json.dumps(given)!r}))"
-    source = f"import json\nfrom mid_nbdev.cli.explore import _open_explorer\n{call}"
+    call = f"_open_in({os.getcwd()!r}, **json.loads({json.dumps(given)!r}))"
+    source = f"import json\nfrom mid_nbdev.cli.explore import _open_in\n{call}"
     cell: dict[str, Any] = {"cell_type": "code", "id": "explorer", "execution_count": None, "outputs": []}
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = {"cells": [{**cell, "metadata": {}, "source": source}], "metadata": {"kernelspec": kernel}}
@@ -99,4 +109,4 @@ def explore_command(
     opened = _open_explorer(**given)
     say(f"{len(opened.answers.album)} images; Ctrl-C ends it")
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(_serve(Path(folder), given, port, no_browser), check=False)
+        subprocess.run(_serve(Path(folder), given, port, no_browser), cwd=folder, check=False)
