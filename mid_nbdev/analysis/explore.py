@@ -43,6 +43,10 @@ def _told(scene: dict[str, Any], pair: Sequence[int], names: Sequence[str]) -> s
     right = None if scene["label"] is None else pair[0] == scene["label"]
     return f"{short_name(names, pair[0])} {pair[1] / 1000:.0%} {_MARKS[right]}".rstrip()
 
+def _followed(scene: dict[str, Any]) -> int:
+    "The class that map and lead are about: the true one, or the average's if it is not known."
+    return scene["answer"][0] if scene["label"] is None else scene["label"]
+
 def _place_markers(axis: Axes, scene: dict[str, Any], centers: bool) -> None:
     "Where the crops lie: a diamond for the center, squares for fixed, discs for random crops; open where mirrored."
     for (kind, _), (top, left, size, mirrored) in zip(scene["kinds"], scene["boxes"]):
@@ -63,22 +67,20 @@ def _draw_photo(axis: Axes, photo: Photo, scene: dict[str, Any]) -> None:
                                      linestyle="--" if mirrored else "-"))
 
 # %% ../../nbs/analysis/03_explore.ipynb #0957c1ff
-def _draw_map(figure: Figure, axis: Axes, scene: dict[str, Any], seen: dict[str, Any], shown: int, name: str) -> None:
+def _draw_map(figure: Figure, axis: Axes, scene: dict, seen: dict, shown: int, name: str, bar: str) -> None:
     "The probability of a class by the place of the crop, hatched where another class leads."
-    tops, lefts = seen["tops"], seen["lefts"]
-    shape = len(tops), len(lefts)
-    values, leads = np.reshape(seen["p"][str(shown)], shape) / 1000, np.reshape(seen["first"], shape) == shown
-    edges = lambda places: np.array([places[0], *(np.array(places[1:]) + places[:-1]) / 2, places[-1] + 0.1])
-    mesh = axis.pcolormesh(edges(lefts), edges(tops), values, cmap="viridis", vmin=0, vmax=1)
-    if not leads.all() and min(shape) > 1:
-        axis.contourf(lefts, tops, leads.astype(float), [-1, 0.5], colors="none", hatches=["////"])
+    tops, lefts = ([*places, places[0] + 1] if len(places) == 1 else places for places in (seen["tops"], seen["lefts"]))
+    def at_places(values): return np.broadcast_to(np.reshape(values, (len(seen["tops"]), -1)), (len(tops), len(lefts)))
+    values, leads = at_places(seen["p"][str(shown)]) / 1000, at_places(seen["first"]) == shown
+    mesh = axis.pcolormesh(lefts, tops, values, cmap="viridis", vmin=0, vmax=1, shading="gouraud")
+    if not leads.all(): axis.contourf(lefts, tops, leads.astype(float), [-1, 0.5], colors="none", hatches=["////"])
     _place_markers(axis, scene, centers=False)
-    axis.set(xlabel="left edge of the crop, pixels", ylabel="top edge", title=f"probability of {name} by place")
+    axis.set(xlabel="left edge of the crop, pixels", ylabel="top edge", title=f"probability of {name}")
     axis.set_xlim(lefts[0] - 2, lefts[-1] + 2)
     axis.set_ylim(tops[-1] + 2, tops[0] - 2)
     axis.grid(False)
     axis.set_aspect("equal")
-    figure.colorbar(mesh, ax=axis, label="hatched: another leads")
+    figure.colorbar(mesh, ax=axis, location=bar, label="hatched:\nanother class leads")
 
 # %% ../../nbs/analysis/03_explore.ipynb #exp07
 def _draw_growth(axis: Axes, scene: dict[str, Any], shown: int, name: str) -> None:
@@ -93,7 +95,7 @@ def _draw_growth(axis: Axes, scene: dict[str, Any], shown: int, name: str) -> No
     axis.axvline(scene["stop"], color="gray", linestyle=":", linewidth=1.2, label=f"{rule} stops after {scene['stop']}")
     axis.axhline(0, color="black", linewidth=0.8)
     axis.locator_params(axis="x", integer=True)
-    axis.set(xlabel="crops averaged", ylabel="lead", title=f"lead of {name} over the best other class")
+    axis.set(xlabel="crops averaged", ylabel="lead over the best other class", title=f"lead of {name}")
     axis.legend(fontsize=7)
 
 # %% ../../nbs/analysis/03_explore.ipynb #exp08
@@ -104,21 +106,21 @@ def _plot_scene(
     names: Sequence[str], # of the classes, by number; empty for numbers
 ) -> Figure: # the figure
     "Boxes, map and growth of one image."
-    answer = scene["answer"]
-    shown = answer[0] if scene["label"] is None else scene["label"]
+    answer, shown = scene["answer"], _followed(scene)
     figure = plt.figure(figsize=(10.5, 4.4), layout="constrained")
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=[4.6, 5.4])[0]
     axis = left.subplots()
     _draw_photo(axis, photo, scene)
     axis.set_title(f"{scene['recipe']}: {_told(scene, answer, names)}", fontweight="bold", parse_math=False)
     axis.set_xlabel(f"center crop alone: {_told(scene, scene['center'], names)}", parse_math=False)
-    upper, lower = right.subplots(2, 1, height_ratios=[1, 1.15])
-    _draw_map(right, upper, scene, seen, shown, short_name(names, shown))
-    _draw_growth(lower, scene, shown, short_name(names, shown))
+    wide = seen["lefts"][-1] > 2 * seen["tops"][-1]
+    first, second = right.subplots(2, 1, height_ratios=[1, 1.15]) if wide else right.subplots(1, 2)
+    _draw_map(right, first, scene, seen, shown, short_name(names, shown), "right" if wide else "bottom")
+    _draw_growth(second, scene, shown, short_name(names, shown))
     return figure
 
 # %% ../../nbs/analysis/03_explore.ipynb #585e5dc5
-_STILL_PLACES = 60 # places that are enough for a still picture's map
+_PLACES, _FEW_PLACES = 60, 20 # the fewest places of a figure's map, and of one that a widget should not wait for
 
 class _Stills:
     "Still pictures of an explorer's images."
@@ -145,14 +147,16 @@ class _Stills:
         seed: int | None = None, # seed; the explorer's own if not given
     ) -> Figure: # the figure
         "The figure of an image under a recipe."
-        answers = self.answers
-        known, number = answers.networks[0], self._number(image)
-        photo, asked = known.photo(number), parse_recipe(recipe or answers.recipe)
-        *_, scene = filter(None, scene_steps(known, photo, asked, answers.seed if seed is None else seed))
-        shown = scene["answer"][0] if photo.label is None else photo.label
-        passes = filter(None, map_passes(known, photo, [shown]))
-        seen = next(found for found in passes if found["done"] or len(found["first"]) >= _STILL_PLACES)
-        return _plot_scene(photo, scene, seen, answers.class_names)
+        seed = self.answers.seed if seed is None else seed
+        return self._figure(self._number(image), recipe or self.answers.recipe, seed, _PLACES)
+
+    def _figure(self, image: int, recipe: str, seed: int, places: int) -> Figure:
+        known, names = self.answers.networks[0], self.answers.class_names
+        photo, asked = known.photo(image), parse_recipe(recipe)
+        *_, scene = filter(None, scene_steps(known, photo, asked, seed))
+        passes = filter(None, map_passes(known, photo, [_followed(scene)]))
+        seen = next(found for found in passes if found["done"] or len(found["first"]) >= places)
+        return _plot_scene(photo, scene, seen, names)
 
     def picture(
         self,
@@ -163,8 +167,8 @@ class _Stills:
         with PIL.Image.open(io.BytesIO(png)) as opened: return np.array(opened.convert("RGB"))
 
     def _png(self, image: int, recipe: str, seed: int) -> bytes:
-        figure, file = self.figure(image, recipe, seed), io.BytesIO()
-        figure.savefig(file, format="png", dpi=100, bbox_inches="tight")
+        figure, file = self._figure(image, recipe, seed, _FEW_PLACES), io.BytesIO()
+        figure.savefig(file, format="png", dpi=100)
         plt.close(figure)
         return file.getvalue()
 

@@ -382,6 +382,7 @@ class Pane {
     const [under, over, grip] = this.handle.children;
     const set = (node, values) => { for (const [name, value] of Object.entries(values)) node.setAttribute(name, value); };
     for (const rect of [under, over]) set(rect, { x: left + 0.5, y: top + 0.5, width: size - 1, height: size - 1 });
+    this.handle.classList.toggle("rest", !this.explorer.state.place);
     const radius = (7 * width) / Math.max(this.photo.clientWidth, 100);
     set(grip, { cx: left + size / 2, cy: top + size / 2, r: radius, "stroke-width": radius / 4 });
   }
