@@ -29,7 +29,7 @@ from mid_nbdev.networks.formats import (
     Change,
     Format,
     choose_format,
-    compare,
+    change_of,
     crop_each,
     measure_formats,
 )
@@ -202,7 +202,7 @@ def settle_decoding(
 
     def measure():
         engine = make_engine(classifier, device=where)
-        return list(compare(engine, engine, exact, crops))
+        return list(change_of(engine, engine, exact, crops))
     file = f"{cache_key(classifier, 'decoding', *(Calibration(some).key for some in (exact, crops)))}.json"
     change = remembered(file, lambda kept: Change(*kept), measure)
     if not quiet: _log.info("interpolation %s against %s: %s", how, ways[0], Change(*change))
