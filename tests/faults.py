@@ -424,7 +424,7 @@ def machine_in_trouble(made, what, every=4):
     "Reading fails for one image in so many as if the machine were in trouble; then the machine is well again."
     out, report = made.folder / f"trouble-{what}", made.folder / "trouble.txt"
     status = Process(words(made.folder, out), report=report, trouble=(what, every)).wait()
-    told = [line for line in report.read_text().splitlines() if "the machine was the trouble" in line]
+    told = [line for line in report.read_text().splitlines() if "because of machine trouble" in line]
     again = Process(words(made.folder, out), trouble=(what, every)).wait()  # nothing is computed, nothing forgotten
     missing, same, _ = _resumed(made, out)
     survived = status == again == 1 and bool(told) and same and not (out / "failed.csv").exists()

@@ -222,20 +222,20 @@ GOOD_LINE = "good.jpg,1\n"
 LABELS = {  # a CSV by what is wrong with it, with a piece of the message
     "no bytes": (b"", "cannot be read"),
     "header alone": (b"file,label\n", "no rows"),
-    "no header": (b"good.jpg,1\n", "expected file and label"),
+    "no header": (b"good.jpg,1\n", "expected the columns file and label"),
     "label missing": (b"file,label\ngood.jpg,\n", "line 2: label ''"),
-    "column missing": (b"file\ngood.jpg\n", "expected file and label"),
+    "column missing": (b"file\ngood.jpg\n", "expected the columns file and label"),
     "label twice": (f"file,label\n{GOOD_LINE}{GOOD_LINE}".encode(), "more than once"),
-    "too large": (b"file,label\ngood.jpg,10\n", "no class number from 0 to 9"),
-    "negative": (b"file,label\ngood.jpg,-1\n", "no class number"),
-    "not a number": (b"file,label\ngood.jpg,cat\n", "no class number"),
-    "not whole": (b"file,label\ngood.jpg,1.5\n", "no class number"),
-    "not a number at all": (b"file,label\ngood.jpg,nan\n", "no class number"),
-    "huge": (b"file,label\ngood.jpg," + b"9" * 5000 + b"\n", "no class number"),
-    "other digits": ("file,label\ngood.jpg,٣\n".encode(), "no class number"),
-    "outside": (b"file,label\n../good.jpg,1\n", "no name inside the folder"),
-    "absolute": (b"file,label\n/etc/passwd,1\n", "no name inside the folder"),
-    "no name": (b"file,label\n,1\n", "no name inside the folder"),
+    "too large": (b"file,label\ngood.jpg,10\n", "not a class number from 0 to 9"),
+    "negative": (b"file,label\ngood.jpg,-1\n", "not a class number"),
+    "not a number": (b"file,label\ngood.jpg,cat\n", "not a class number"),
+    "not whole": (b"file,label\ngood.jpg,1.5\n", "not a class number"),
+    "not a number at all": (b"file,label\ngood.jpg,nan\n", "not a class number"),
+    "huge": (b"file,label\ngood.jpg," + b"9" * 5000 + b"\n", "not a class number"),
+    "other digits": ("file,label\ngood.jpg,٣\n".encode(), "not a class number"),
+    "outside": (b"file,label\n../good.jpg,1\n", "not a path inside the folder"),
+    "absolute": (b"file,label\n/etc/passwd,1\n", "not a path inside the folder"),
+    "no name": (b"file,label\n,1\n", "not a path inside the folder"),
     "one too many": (b"file,label\ngood.jpg,1,2,3\ngood.jpg,1\n", ANY_REASON),
     "an image": (saved(picture(), "PNG"), ANY_REASON),
     "zeros": (bytes(300), ANY_REASON),
@@ -340,7 +340,7 @@ def archives(folder, canary):
     expected = {
         "odd.tar": answers,
         "twice.tar": "more than once",
-        "word.tar": "no class number",
+        "word.tar": "not a class number",
         "no_label.tar": "no .cls member",
     }
     expected |= {"compressed.tar": "not an uncompressed tar", "short.tar": "unexpected end"}
@@ -367,11 +367,11 @@ def archives(folder, canary):
     pq.write_table(pa.table({"label": [3]}), folder / "no_image.parquet")
     (folder / "short.parquet").write_bytes((folder / "paths.parquet").read_bytes()[:-20])
     first_is_none = {"0.jpg": NOT_AN_IMAGE, "1.jpg": ROW}
-    no_bytes = "the table holds no bytes of it; paths in a table are not followed"
+    no_bytes = "the table has no bytes for it; paths in a table are not followed"
     expected |= {
         "pickled.parquet": first_is_none,
         "paths.parquet": {"0.jpg": no_bytes, "1.jpg": ROW},
         "text.parquet": {"0.jpg": no_bytes},
     }
-    expected |= {"no_label.parquet": "no class number", "no_image.parquet": "expected a column"}
+    expected |= {"no_label.parquet": "not a class number", "no_image.parquet": "expected one of image, img"}
     return expected | {"short.parquet": "not a Parquet file"}

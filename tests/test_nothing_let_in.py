@@ -80,7 +80,7 @@ def test_a_name_opens_nothing(name, argument, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for file in ("evil.pth", "evil"):
         Path(file).write_bytes(pickle.dumps(Command(tmp_path / "canary")))
-    with pytest.raises(InputError, match="is not taken from a name, which opens no files"):
+    with pytest.raises(InputError, match="a name may not contain the argument .*, which could open files"):
         load_classifier(f"{name},{argument}", pretrained=False)
     assert not Path("canary").exists()
 
@@ -144,9 +144,10 @@ def test_a_manifest_of_anybody_is_one_line(tmp_path):
 
 WRONG_MANIFESTS = {
     "nested": ("[" * 10**5, "it is nested too deeply"), "nested settings": ('{"a":' * 10**5, "nested too deeply"),
-    "a list": ("[]", "it holds no settings by name"), "nothing": ("null", "it holds no settings by name"),
+    "a list": ("[]", "it is not an object with named settings"),
+    "nothing": ("null", "it is not an object with named settings"),
     "one setting": ('{"network": 1}', "it lacks 'data'"), "text": ("{", "Expecting property name"),
-    "a number": ('{"data": 1}', "its settings are not of the kind that a run writes"),
+    "a number": ('{"data": 1}', "its settings have unexpected types"),
 }
 
 
@@ -164,10 +165,10 @@ def test_what_is_no_manifest_is_one_clear_line(what, tmp_path):
 def test_other_files_nested_too_deeply_are_refused(tmp_path):
     run = make_run(tmp_path / "run", "timm/test_resnet")
     (run.folder / "origin.json").write_text("[" * 10**5)
-    assert "origin.json: not what `mid evaluate` writes; delete it" in mid("verify", run.folder, status=2)[1]
+    assert "origin.json: not written by `mid evaluate`; delete it" in mid("verify", run.folder, status=2)[1]
     source = ImageSource(tmp_path, ("ILSVRC2012_val_00000001.JPEG",), np.zeros(1, np.int64))
     (tmp_path / "real.json").write_text("[" * 10**5)
-    with pytest.raises(InputError, match="real.json: not a JSON list of class lists"):
+    with pytest.raises(InputError, match="real.json: expected a JSON list of class lists"):
         _read_real_labels(source, tmp_path / "real.json")
 
 
@@ -265,7 +266,7 @@ def test_the_cache_is_optional(tmp_path, monkeypatch, caplog, network):
         process._passing_folder.cache_clear()
         monkeypatch.setenv("TORCH_HOME", home)
         folder = process.cache_folder()
-        assert folder.is_dir() and not str(folder).startswith(str(tmp_path)) and "for this process alone" in caplog.text
+        assert folder.is_dir() and not str(folder).startswith(str(tmp_path)) and "only for this process" in caplog.text
         assert process.cache_file("a").parent == folder
         caplog.clear()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -356,7 +357,7 @@ def test_margins_and_long_recipes():
         with pytest.raises(InputError):
             parse_recipe(wrong)
     for margin in (float("inf"), float("nan"), -0.1):
-        with pytest.raises(InputError, match="expected a number from 0 up"):
+        with pytest.raises(InputError, match="expected a number of at least 0"):
             Policy(margin)
     for read in (parse_recipe, parse_recipes, make_plan):
         for text in ("x" * 10**5, "5RC+" * 10**5, "table_" * 10**5, "auto~" + "1" * 10**5):
@@ -364,7 +365,7 @@ def test_margins_and_long_recipes():
                 read(text)
             assert len(str(caught.value)) < 500
     for budget in (float("nan"), float("inf"), 0.5):
-        with pytest.raises(InputError, match="expected 1 crop an image or more"):
+        with pytest.raises(InputError, match="expected at least 1 crop per image"):
             fit_policy(torch.ones(3, 10, 2), budget)
     one = stop_early(torch.ones(3, 10, 1), Policy())
     assert one.crops.tolist() == [1, 1, 1] and one.probabilities.tolist() == [[1.0]] * 3

@@ -261,13 +261,13 @@ def test_logits_in_a_tuple_dictionary_or_object(way):
 
 def test_the_log_says_which_value_is_taken(caplog):
     Classifier(Returns(WAYS["tuple"]), SMALL)
-    assert "returns 2 values: the first, of shape (1, 5), is taken as the logits" in caplog.text
+    assert "returns 2 values; using the first, of shape (1, 5), as the logits" in caplog.text
 
 
 REFUSED = {
-    "softmax": (lambda: Small(end=nn.Softmax(-1)), "probabilities already"),
-    "functional softmax": (lambda: Returns(lambda x: x.softmax(-1)), "probabilities already"),
-    "softmax within a tuple": (lambda: Returns(lambda x: (x.softmax(-1), x)), "probabilities already"),
+    "softmax": (lambda: Small(end=nn.Softmax(-1)), "returns probabilities"),
+    "functional softmax": (lambda: Returns(lambda x: x.softmax(-1)), "returns probabilities"),
+    "softmax within a tuple": (lambda: Returns(lambda x: (x.softmax(-1), x)), "returns probabilities"),
     "sigmoid": (lambda: Small(end=nn.Sigmoid()), "ends in a sigmoid"),
     "one class": (lambda: Small(1), "expected 2 classes or more"),
     "no classes": (lambda: timm.create_model("test_resnet", num_classes=0), "features, not logits"),
@@ -276,7 +276,7 @@ REFUSED = {
         lambda: [n := torchvision.models.resnet18(), setattr(n, "fc", nn.Identity())][0],
         "features, not logits",
     ),
-    "tokens": (lambda: Returns(lambda x: x[:, None]), r"gives \(1, 1, 5\) for one crop"),
+    "tokens": (lambda: Returns(lambda x: x[:, None]), r"returns shape \(1, 1, 5\) for one crop"),
     "classes as numbers": (lambda: Returns(lambda x: x.argmax(-1)), "for one crop"),
     "not a number": (lambda: Returns(lambda x: x * float("nan")), "not finite"),
     "two entries": (lambda: Returns(lambda x: {"a": x, "b": x}), "a dictionary of a, b"),
@@ -287,7 +287,7 @@ REFUSED = {
     ),
     "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(5)), "no weights yet"),
     "no network": (lambda: print, "expected a torch.nn.Module"),
-    "grey images": (lambda: nn.Sequential(nn.Conv2d(1, 3, 1), Small()), "does not take crops of 32x32 pixels"),
+    "grey images": (lambda: nn.Sequential(nn.Conv2d(1, 3, 1), Small()), "does not accept crops of 32x32 pixels"),
 }
 
 
@@ -309,7 +309,7 @@ def test_what_gives_no_logits_is_refused(what):
     ],
 )
 def test_pixels_in_0_to_255_are_refused(mean, std):
-    with pytest.raises(InputError, match="divide numbers of pixels in 0 to 255 by 255"):
+    with pytest.raises(InputError, match="divide values for pixels in 0 to 255 by 255"):
         Preprocessing(40, 32, "bilinear", mean, std)
 
 
@@ -525,9 +525,9 @@ def test_checkpoints_of_others_load(what, tmp_path, caplog):
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(tensor, STATE[name], rtol=1e-2, atol=1e-3)
     if what in ("lightning", "backbone.", "student.network."):
-        assert f"names begin with '{ {'lightning': 'model.'}.get(what, what) }'" in caplog.text
+        assert f"names that begin with '{ {'lightning': 'model.'}.get(what, what) }'" in caplog.text
     if what.startswith("sequence"):
-        assert "fc.1.weight is taken for fc.weight" in caplog.text
+        assert "using fc.1.weight as fc.weight" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -535,10 +535,10 @@ def test_checkpoints_of_others_load(what, tmp_path, caplog):
     [
         (
             {"state_dict": STATE, "state_dict_ema": prefixed("module.")},
-            "in 'state_dict_ema' are taken, not those in 'state_dict'",
+            "in 'state_dict_ema', not those in 'state_dict'",
         ),
-        ({"model": STATE, "ema": STATE}, "in 'ema' are taken, not those in 'model'"),
-        ({"state_dict": {**prefixed("model."), **prefixed("ema_model.")}}, "names begin with 'ema_model.'"),
+        ({"model": STATE, "ema": STATE}, "in 'ema', not those in 'model'"),
+        ({"state_dict": {**prefixed("model."), **prefixed("ema_model.")}}, "names that begin with 'ema_model.'"),
     ],
 )
 def test_which_of_two_is_taken_is_said(content, said, tmp_path, caplog):
@@ -574,7 +574,7 @@ SPOILT = {
             "fc.2.weight": torch.zeros(5, 9),
             "fc.2.bias": torch.zeros(5),
         },
-        "make the network in Python",
+        "create the network in Python",
     ),
     "another": (timm.create_model("test_vit").state_dict(), "belongs to another architecture"),
     "list": ([1, 2], "expected a dictionary of tensors by name, found list"),
@@ -597,7 +597,7 @@ def test_what_is_refused_says_why(what, tmp_path):
     "content, message",
     [
         (b"", "it is empty"),
-        (b"version https://git-lfs.github.com/spec/v1", "pointer of Git LFS"),
+        (b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
         (b"<!DOCTYPE html>", "a web page"),
         (b"\x89HDF\r\n", "Keras"),
         (b"\x1f\x8b00", "unpack it first"),
@@ -758,7 +758,7 @@ def test_as_many_classes_as_the_weights_know_are_no_question(tmp_path):
 
 
 def test_a_packaged_network_has_its_own_classes():
-    with pytest.raises(InputError, match="takes no arguments; leave num_classes=5 out or.*timm/tf_efficientnet_lite0"):
+    with pytest.raises(InputError, match="takes no arguments; omit num_classes=5 or.*timm/tf_efficientnet_lite0"):
         load_classifier("efficientnet_lite0,num_classes=5")
 
 
@@ -772,11 +772,11 @@ def test_outputs_as_after_a_sigmoid_are_said(how, caplog):
         Classifier(Returns(lambda x: x, 20), SMALL)
         assert "sigmoid" not in caplog.text
         Classifier(Returns(how, 20), SMALL)
-    assert "as after a sigmoid, and softmax is taken of it: if it ends in one, remove it" in caplog.text
+    assert "as after a sigmoid; they are used as logits: if it ends in a sigmoid, remove it" in caplog.text
 
 
 def test_probabilities_in_percent_are_refused():
-    with pytest.raises(InputError, match="they sum to 100.*remove its last softmax"):
+    with pytest.raises(InputError, match="they sum to 100.*remove its final softmax"):
         Classifier(Returns(lambda x: x.softmax(-1) * 100), SMALL)
 
 
@@ -791,8 +791,8 @@ def test_two_sets_beside_each_other_are_named_whatever_they_begin_with(plain, ca
     double = {name: tensor * 2 for name, tensor in STATE.items()}
     fill(network, {**prefixed(plain), **prefixed("ema.", double)}, "both")
     assert torch.equal(network.fc.weight, STATE["fc.weight"] * 2)
-    assert f"ema., {plain or 'the plain names'}: it is taken" in caplog.text
-    with pytest.raises(InputError, match="holds the network more than once"):
+    assert f"(of ema., {plain or 'the plain names'})" in caplog.text
+    with pytest.raises(InputError, match="contains the network more than once"):
         fill(network, {**prefixed(plain), **prefixed("teacher.", double)}, "both")
 
 
@@ -800,13 +800,13 @@ def test_files_that_are_cut_off_or_of_numpy_are_named(tmp_path):
     torch.save(STATE, tmp_path / "whole.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "whole.pt").read_bytes()[:5000])
     np.savez(tmp_path / "arrays.npz", a=np.zeros(3))
-    for name, said in (("cut.pt", "it is cut off"), ("arrays.npz", "of NumPy .*, and no checkpoint")):
+    for name, said in (("cut.pt", "it is truncated"), ("arrays.npz", "a NumPy file .*, not a checkpoint")):
         with pytest.raises(InputError, match=said):
             read_checkpoint(tmp_path / name)
 
 
 def test_arguments_in_the_wrong_place_and_a_std_alone_are_named():
-    with pytest.raises(InputError, match="'timm/test_resnet,num_classes=3', with checkpoint=FILE"):
+    with pytest.raises(InputError, match="'timm/test_resnet,num_classes=3', and give checkpoint=FILE"):
         load_classifier("timm/test_resnet", num_classes=3)
-    with pytest.raises(InputError, match="^std .58, 57, 57.: expected numbers of pixels in 0 to 1"):
+    with pytest.raises(InputError, match="^std .58, 57, 57.: expected values for pixels in 0 to 1"):
         load_classifier("timm/test_resnet", std=(58, 57, 57))

@@ -92,9 +92,10 @@ def test_a_function_of_their_code_makes_the_network(project):
 @pytest.mark.parametrize(("name", "message"), [
     ("my_nets:absent", "has no function 'absent'"), ("my_nots:make", "no module 'my_nots'"),
     ("my_nets:broken", r"ZeroDivisionError: division by zero \(my_nets.py, line"),
-    ("my_nets:none", "gives str; expected a torch.nn.Module"), ("my_nets:make,path=x/y", "opens no files"),
+    ("my_nets:none", "gives str; expected a torch.nn.Module"), ("my_nets:make,path=x/y", "could open files"),
     ("my_nets:make,wide=2", "unexpected keyword argument 'wide'"), ("json:loads", "missing 1 required"),
-    ("images/my_evil:make", "no network 'images/my_evil:make'"), ("my_nets:plain", "nothing says its resize_to"),
+    ("images/my_evil:make", "unknown network 'images/my_evil:make'"),
+    ("my_nets:plain", "its preprocessing lacks resize_to"),
 ])
 def test_what_is_no_network_is_refused(project, name, message):
     with pytest.raises(InputError, match=message):
@@ -248,7 +249,7 @@ def test_other_tensors_are_refused(project, tensors, message):
     with pytest.raises(InputError, match=message):
         wrapper.from_tensors(tensors)
     if isinstance(tensors, torch.Tensor) and tensors.is_floating_point() and tensors.ndim == 4:
-        with pytest.raises(InputError, match="go to MID.from_tensors"):
+        with pytest.raises(InputError, match="to MID.from_tensors"):
             wrapper(tensors)
 
 

@@ -100,7 +100,7 @@ def test_where_the_resized_side_is_the_crop_the_full_view_is_the_center_crop():
 
 
 def test_a_network_of_one_size_is_refused_before_anything_is_written(one_size, tmp_path):
-    said = "tiny test_vit takes crops of 160 pixels alone, no views of 176"
+    said = "tiny test_vit accepts only crops of 160 pixels, not views of 176"
     with pytest.raises(InputError, match=said):
         MID(one_size, "FULL+CC")(IMAGES[0])
     for number, image in enumerate(IMAGES[:2]):

@@ -14,9 +14,9 @@ def resized_size(
     width: int, # image width in pixels, at least 1
     resize_to: int, # length of the shorter side after resizing, in pixels
 ) -> tuple[int, int]: # (height, width) after resizing
-    "Size of an image whose shorter side is resized to `resize_to`, as `torchvision.transforms.Resize(int)` has it."
+    "Size of an image after its shorter side is resized to `resize_to`, as `torchvision.transforms.Resize(int)` does."
     if min(height, width, resize_to) < 1:
-        raise InputError(f"resize {height}x{width} to {resize_to}: sizes are whole pixels from 1 up")
+        raise InputError(f"resize {height}x{width} to {resize_to}: expected sizes of at least 1 pixel")
     if height <= width: return resize_to, resize_to * width // height
     return resize_to * height // width, resize_to
 
@@ -24,8 +24,8 @@ def resized_size(
 def offset_count(
     length: int, # length of the image along one axis, pixels
     crop_size: int, # length of the crop, pixels
-) -> int: # how many whole-pixel offsets the crop can take along this axis, at least 1
-    "Number of places a crop can take along one axis."
+) -> int: # number of whole-pixel offsets along this axis, at least 1
+    "Number of positions a crop can take along one axis."
     return max(length - crop_size, 0) + 1
 
 # %% ../../nbs/crops/00_geometry.ipynb #72107d2b
@@ -41,7 +41,7 @@ def crop_padding(
     height: int, # image height, pixels
     width: int, # image width, pixels
     crop_size: int, # side of the square crop, pixels
-) -> tuple[int, int, int, int]: # zeros to add at the (left, top, right, bottom), pixels
-    "Zero padding that brings an image up to the crop, as `torchvision.transforms.CenterCrop` pads."
+) -> tuple[int, int, int, int]: # pixels to add at the (left, top, right, bottom)
+    "Zero padding that enlarges an image to the crop size, as `torchvision.transforms.CenterCrop` does."
     rows, columns = max(crop_size - height, 0), max(crop_size - width, 0)
     return columns // 2, rows // 2, (columns + 1) // 2, (rows + 1) // 2
