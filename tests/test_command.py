@@ -37,7 +37,7 @@ def demo(tmp_path_factory):
 def test_demo_runs_and_writes_what_it_says(demo):
     folder, done = demo
     assert done.returncode == 0, done.stderr
-    assert "10RC+10MRC@feature" in done.stdout and "prove nothing about accuracy" in done.stdout
+    assert "10RC+10MRC@feature" in done.stdout and "too few to measure a gain" in done.stdout
     for name in ("crops.png", "gains.png", "report.csv", "run/manifest.json"):
         assert (folder / "mid-demo" / name).stat().st_size > 100
     table = pd.read_csv(folder / "mid-demo" / "report.csv")
@@ -209,7 +209,7 @@ def test_ray_refuses_what_its_workers_decide(own):
     corpus = ("animals", "--model", "timm/test_resnet", "--engine", "ray", "--out", "corpus")
     for words in (("--dtype", "bfloat16"), ("--batch-size", "2"), ("--device", "cpu"), PREPROCESSING[:2]):
         done = mid(own, "predict", *corpus, *words)
-        assert done.exit_code == 2 and done.stderr.startswith(f"error: {words[0]} is not for --engine ray")
+        assert done.exit_code == 2 and done.stderr.startswith(f"error: {words[0]} does not work with --engine ray")
 
 
 def test_what_is_not_there_is_refused_in_a_line(own):

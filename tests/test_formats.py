@@ -246,7 +246,7 @@ def test_a_network_that_does_not_stand_a_format_is_refused(tiny, monkeypatch):
         ({"dtype": "auto", "tolerance": 1.5}, "expected a share of the predictions from 0 to 1"),
         ({"dtype": "auto", "tolerance": float("nan")}, "expected a share of the predictions from 0 to 1"),
         ({"dtype": "int8", "tolerance": 0.01}, "is for dtype auto"),
-        ({"calibration": "photos"}, "--calibration is for --dtype int8 or auto"),
+        ({"calibration": "photos"}, "--calibration needs --dtype int8 or auto"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(given, message):

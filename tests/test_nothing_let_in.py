@@ -125,7 +125,8 @@ def test_what_another_account_names_is_not_opened(tmp_path, monkeypatch):
         (run.folder / "origin.json").write_text(json.dumps(told))
         assert set(read_origin(run.folder)) <= {"fitted"}
     said = mid("verify", run.folder)[1]
-    assert "not written by this account" in said and "--model and --data" in said and not (tmp_path / "canary").exists()
+    assert "no record of its network and images written by this account" in said and "--model and --data" in said
+    assert not (tmp_path / "canary").exists()
     (run.folder / "origin.json").write_text(json.dumps({**own, "fitted": "--budget 2"}))
     assert read_origin(run.folder)["data"] == str(tmp_path) and read_origin(run.folder)["fitted"] == "--budget 2"
     assert (tmp_path / "cache/hub/mid_nbdev/origin.key").stat().st_mode & 0o77 == 0
@@ -289,7 +290,7 @@ def test_the_doctor_survives(monkeypatch):
     for side in ("_devices", "_engines", "_weights_found", "_slow_reasons"):
         monkeypatch.setattr(machine, side, broken)
     out, _ = mid("doctor", "--no-rate")
-    assert out.count("cannot be told here") == 4
+    assert out.count("not available") == 4
 
 
 TWICE = """

@@ -90,14 +90,14 @@ def test_a_run_of_something_else_is_not_the_papers(kind, tmp_path):
     make_run(tmp_path / "runs" / "mobilenet_v2", **WRONG[kind])
     output, told = mid("table", 2, "--runs", tmp_path / "runs")
     assert "Measured on" not in output and output.count("not measured") == 15
-    assert f"passed over {tmp_path}/runs/mobilenet_v2: its" in told or "it is unfinished: 1 of 2 parts" in told
+    assert f"skipped {tmp_path}/runs/mobilenet_v2: its" in told or "it is unfinished: 1 of 2 parts" in told
 
 def test_a_run_of_the_papers_network_says_how_many_images_of_what(tmp_path):
     make_run(tmp_path / "runs" / "a", data="val800", images=8)
     make_run(tmp_path / "runs" / "b", network="timm/resnet18.a1_in1k")
     output, told = mid("table", 2, "--runs", tmp_path / "runs")
     assert "val800, n = 8" in output and output.count("not measured") == 10
-    assert "8 of 8 images of val800" in told and "passed over" in told and "timm/resnet18.a1_in1k is not among" in told
+    assert "8 of 8 images of val800" in told and "skipped" in told and "timm/resnet18.a1_in1k is not among" in told
     cells = json.loads(mid("table", 2, "--runs", tmp_path / "runs", "--format", "json")[0])
     assert {(cell["images"], cell["data"]) for cell in cells if cell["measured"] is not None} == {(8, "val800")}
 
@@ -118,8 +118,8 @@ def test_the_run_with_all_recipes_of_the_table_is_taken_and_said(tmp_path):
     for number, other in ((1, 8), (8, 1)):
         assert find_runs(tmp_path, number)["resnet18"].folder.name == f"t{number}"
         _, told = mid("table", number, "--runs", tmp_path)
-        assert f"passed over {tmp_path}/t{other}: {tmp_path}/t{number} holds" in told
-    with pytest.raises(InputError, match="which is meant"): find_runs(tmp_path)
+        assert f"skipped {tmp_path}/t{other}: {tmp_path}/t{number} has" in told
+    with pytest.raises(InputError, match="both measured it"): find_runs(tmp_path)
 
 def test_a_run_without_the_center_crop_is_shown_without_gains(tmp_path):
     make_run(tmp_path / "a", recipes="20RC")
@@ -258,8 +258,8 @@ def test_whose_preprocessing_is_used_is_said(caplog):
     same = replace(SMALL, crop_size=64)
     classifier = SimpleNamespace(name="net", preprocessing=same, stated_by="timm's configuration")
     tell_preprocessing(classifier)
-    assert "resize 64, crop 64, bilinear, mean 0.5,0.5,0.5, std 0.5,0.5,0.5 (by timm's configuration)" in caplog.text
-    assert "random crops have no room" in caplog.text
+    assert "resize 64, crop 64, bilinear, mean 0.5,0.5,0.5, std 0.5,0.5,0.5 (from timm's configuration)" in caplog.text
+    assert "random crops differ only along the longer side" in caplog.text
 
 def test_a_photograph_that_is_to_be_turned_is_named_and_turned_on_request(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
@@ -326,7 +326,7 @@ def test_an_order_without_folders_is_refused(twelve):
     (twelve / "names.txt").write_text("\n".join(NUMBERED))
     for words in ((), ("--class-names", "names.txt")):
         told = mid(*PREDICT, *words, "--class-order", "text", cwd=twelve, status=2)[1]
-        assert "--class-order says how the folders of --class-names FOLDER are read: give both, or neither" in told
+        assert "--class-order is the order of the folders in --class-names FOLDER: give both, or neither" in told
 
 def test_somebody_elses_origin_is_not_read(twelve, tmp_path):
     (tmp_path / "out").mkdir()
@@ -373,4 +373,4 @@ def test_one_is_one_and_other_libraries_logs_are_left_out(capsys):
         _tell_plan(network, [0], make_plan("CC"))
         logging.getLogger("matplotlib").warning("a cache directory")
     told = capsys.readouterr().err
-    assert "1 image, 1 recipe, 1 crop an image: 1 forward\n" in told and "cache" not in told
+    assert "1 image, 1 recipe, 1 crop per image: 1 forward pass\n" in told and "cache" not in told

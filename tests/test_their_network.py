@@ -152,7 +152,7 @@ def test_a_config_beside_the_checkpoint_is_read(project):
     assert load_classifier("timm/test_resnet", "best.pth", resize_to=50).stated_by.endswith("; given: resize_to")
     _, err = mid("evaluate", "timm/test_resnet", "--checkpoint", "best.pth", "--data", "images", "--out", "run",
                  "--recipes", "CC")
-    assert "classes: d, a, c, … (by config.json)" in err
+    assert "classes: d, a, c, … (from config.json)" in err
     rows = Run.open("run").rows()
     assert dict(zip(rows["image"].str[0], rows["label"])) == {"d": 0, "a": 1, "c": 2, "b": 3}
     assert (project / "run" / "classes.txt").read_text().split() == ["d", "a", "c", "b"]
@@ -306,7 +306,7 @@ def test_predictions_of_a_run_are_those_of_the_wrapper(four):
 
 @pytest.mark.parametrize(("options", "message"), [
     (["--predictions", "rows.csv", "--top", "0"], "takes a .parquet file"),
-    (["--top", "2"], "--top is for --predictions"),
+    (["--top", "2"], "--top needs --predictions"),
     (["--predictions", "rows.csv", "--predictions-of", "20RC"], "is none of --recipes CC,5FC"),
     (["--predictions", "none/rows.csv"], "there is no folder none"),
     (["--predictions", "rows.txt"], "expected .csv"),

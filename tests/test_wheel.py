@@ -13,4 +13,4 @@ TOOL = Path(__file__).resolve().parent.parent / "tools" / "check_wheel.py"
 def test_wheel_runs_outside_the_clone():
     done = subprocess.run([sys.executable, TOOL, "--here"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "prove nothing about accuracy" in done.stdout and "weights package: efficientnet_lite0" in done.stdout
+    assert "too few to measure a gain" in done.stdout and "weights package: efficientnet_lite0" in done.stdout

@@ -10,6 +10,7 @@ __all__ = ['COLORS', 'LEVEL_MARKERS', 'LEVEL_COLORS', 'SIGNS', 'use_style', 'dra
 # %% ../../nbs/analysis/02_plots.ipynb #3b052d07
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -223,7 +224,8 @@ def plot_claims(
 ) -> Figure: # the figure
     "Each claim's effect in points of top-1 with its interval, marked by the verdict."
     lines = table.iloc[::-1].reset_index(drop=True)
-    figure, axis = plt.subplots(figsize=(6.5, 0.9 + 0.26 * len(lines)), layout="constrained")
+    claims = [fill(claim, 30) for claim in lines["claim"]]
+    figure, axis = plt.subplots(figsize=(5.5, 1.1 + 0.36 * len(lines)), layout="constrained")
     axis.axvline(0, color="black", linewidth=1)
     verdicts = [verdict.partition(" ")[0] for verdict in lines["verdict"]]
     for (place, line), verdict in zip(lines.iterrows(), verdicts):
@@ -232,9 +234,9 @@ def plot_claims(
         axis.plot(line["effect"], place, marker, color=color, markersize=7)
     for verdict, marker in _VERDICT_MARKERS.items():
         if verdict in verdicts: axis.plot([], [], marker, color=COLORS[verdict], markersize=7, label=verdict)
-    axis.set_yticks(range(len(lines)), lines["claim"])
+    axis.set_yticks(range(len(lines)), claims, linespacing=0.9)
     axis.set_ylim(-0.7, len(lines) - 0.3)
-    axis.set(xlabel="effect in the claimed direction, points of top-1 [95 %]")
+    axis.set(xlabel="effect, points of top-1 [95 %]")
     axis.grid(axis="y", visible=False)
     figure.suptitle(title)
     figure.legend(loc="outside lower center", ncols=len(_VERDICT_MARKERS), frameon=False, handletextpad=0.2)

@@ -17,7 +17,7 @@ from ..errors import InputError
 def _print_rows(
     table, # data frame
     format: str, # one of `REPORT_FORMATS`
-    readable=None, # the same as text, for people; the table itself if not given
+    readable=None, # the same as text; the table itself if not given
 ) -> None:
     "Print a table in one of the formats."
     if format not in REPORT_FORMATS: raise InputError(f"format {format!r}: expected {', '.join(REPORT_FORMATS)}")
@@ -46,10 +46,10 @@ def models_command(
 def table_command(
     number: int, # of the table, 1 to 8
     *,
-    runs: Path | None = None, # folder of run folders, as `mid reproduce --out` makes it, to show in place of our gains
+    runs: Path | None = None, # folder of runs from `mid reproduce --out`, shown in place of the packaged gains
     format: str = "table", # table, csv, json or markdown
 ) -> None:
-    "Print a table of the paper in its layout: published figures, and measured ones beside them."
+    "Print a table of the paper in its layout: published accuracies, and measured numbers beside them."
     from mid_nbdev.paper.measured import paper_gains
     from mid_nbdev.paper.tables import find_runs, measured_reports, table_cells, table_networks, table_text
 
@@ -60,13 +60,13 @@ def table_command(
     reports, markdown = measured_reports(found), format == "markdown"
     gains = None if runs else paper_gains()
     if gains is not None and set(gains["network"]) & set(table_networks(number)):
-        say("here: the gain on validation images with other weights than the paper's (see the page of the table)")
+        say("here: gain on validation images with other weights than the paper's; * marks intervals clear of zero")
     text = table_text(number, reports, "**{}**", "<br>" if markdown else "\n", gains)
     _print_rows(table_cells(number, reports, gains), format, text)
 
 # %% ../../nbs/cli/06_paper.ipynb #e07d185c
 def _estimate(names: list[str], images: int, crops: int, device: str | None) -> str:
-    "Forwards, operations and time of a table, in a sentence."
+    "Forward passes, operations and time of a table, as a sentence."
     from mid_nbdev.networks.choose import crop_rate
     from mid_nbdev.networks.engines import make_engine, pick_device
     from mid_nbdev.paper.networks import crop_flops, paper_classifier
@@ -81,8 +81,8 @@ def _estimate(names: list[str], images: int, crops: int, device: str | None) -> 
     elif seconds > 90: time = f"{seconds / 60:,.0f} minutes"
     else: time = f"{seconds:.0f} seconds"
     forwards = len(names) * images * crops
-    return (f"{len(names)} networks, {images:,} images, {crops} crops an image: {forwards:,} forwards, "
-            f"{total / 1e15:,.3g} PFLOP; about {time} at the {rate / 1e9:,.0f} GFLOP/s of {names[0]} just now")
+    return (f"{len(names)} networks, {images:,} images, {crops} crops per image: {forwards:,} forward passes, "
+            f"{total / 1e15:,.3g} PFLOP; about {time} at the {rate / 1e9:,.0f} GFLOP/s measured with {names[0]}")
 
 # %% ../../nbs/cli/06_paper.ipynb #a7e0892c
 @command
@@ -90,17 +90,17 @@ def reproduce_command(
     number: int, # of the table, 1 to 8
     *,
     data: Path, # ImageNet's validation split: class folders, torchvision's ImageNet root, or the flat 50,000 files
-    out: Path, # folder for the run folders; what is there already is kept
+    out: Path, # folder for the run folders; existing runs are kept
     labels: Path | None = None, # CSV with the columns file and label, for another flat folder
     networks: str | None = None, # some of the table's networks, separated by commas (all)
-    dry_run: bool = False, # random weights and the first 8 images, to see that everything fits; writes nothing
+    dry_run: bool = False, # test with random weights on the first 8 images; keeps nothing
     seed: int = 0, # seed of the random crops
     batch_size: int | None = None, # crops per forward pass (measured)
     workers: int | None = None, # threads that decode images (one per core, at most 16)
     device: str | None = None, # cpu, cuda or cuda:N (a GPU where there is one)
     dtype: str = "float32", # precision of the forward pass: float32 or bfloat16
 ) -> None:
-    "Run what is missing of a table of the paper, network by network; an interrupted run goes on with the same command."
+    "Evaluate a table of the paper, network by network; the same command resumes an interrupted run."
     from contextlib import nullcontext
     from dataclasses import replace
     from tempfile import TemporaryDirectory
@@ -121,8 +121,8 @@ def reproduce_command(
     with TemporaryDirectory() if dry_run else nullcontext(out) as folder:
         skipped = reproduce_table(number, source, folder, names, pretrained=not dry_run, **how)
     done = f"{len(names) - len(skipped)} of {len(names)} networks"
-    if dry_run: show(f"dry run: {done} went through with random weights; nothing is kept")
-    else: show(f"{done} are there; next: mid table {number} --runs {out}")
+    if dry_run: show(f"dry run: {done} evaluated with random weights; nothing is kept")
+    else: show(f"{done} done; next: mid table {number} --runs {out}")
     for name, reason in skipped.items(): say(f"skipped {name}: {reason}")
     if skipped: raise typer.Exit(1)
 
@@ -130,21 +130,21 @@ def reproduce_command(
 def _image_sizes(
     source: str, # a folder of images, or imagenet-val
     resize: int, # length of the shorter side after resizing, pixels
-): # table of sizes, and the reason of each file that was not read
-    "Sizes of a folder's images, or those of the validation split, which need no images."
+): # table of sizes, and the reason of each failed file
+    "Sizes of a folder's images, or those of the validation split."
     if source != "imagenet-val":
         from mid_nbdev.data.images import image_shapes
         return image_shapes(source, resize)
     from mid_nbdev.paper.validation import validation_shapes
     if Path(source).exists():
-        say("imagenet-val is ImageNet's validation split; for the folder of that name write ./imagenet-val")
+        say("imagenet-val means ImageNet's validation split; for the folder of that name write ./imagenet-val")
     return validation_shapes(resize), {}
 
 # %% ../../nbs/cli/06_paper.ipynb #e30fcfe6
 def _refuse_others_figure(
     out: Path, # path without ending
 ) -> None:
-    "Raise `InputError` for a file that a figure would replace, unless all three of a figure are there."
+    "Raise `InputError` for a file that a figure would replace, unless all three files of a figure exist."
     from mid_nbdev.analysis.results import refuse_replacing
 
     files = [Path(f"{out}{ending}") for ending in (".png", ".svg", ".csv")]
@@ -153,12 +153,12 @@ def _refuse_others_figure(
 
 @command
 def histogram_command(
-    source: str, # any folder of images, or imagenet-val: ImageNet's validation split, whose sizes the package has
+    source: str, # folder of images, or imagenet-val: ImageNet's validation split, without images
     *,
     resize: int = 256, # length of the shorter side after resizing, pixels
-    out: Path | None = None, # where to write the figure (PNG, SVG and CSV; path without ending)
+    out: Path | None = None, # path of the figure without extension (PNG, SVG and CSV)
 ) -> None:
-    "How long images are after resizing (Figure 4), from their headers alone."
+    "Print the longer sides of images after resizing (Figure 4), from their headers."
     if out: _refuse_others_figure(out)
     shapes, failed = _image_sizes(source, resize)
     sides = shapes["longer_side"]
