@@ -274,6 +274,7 @@ def _result(number: int, reports: dict[str, pd.DataFrame], gains: pd.DataFrame |
     words = "20 random crops" if recipe == "20RC" else recipe
     return f"<p><b>{words} over the center crop, measured here: {'; '.join(lines)}.</b></p>"
 
+# %% ../../nbs/paper/04_tables.ipynb #100ec324
 def _caption(number: int, gains: pd.DataFrame | None) -> str:
     "What the numbers of a table are, as an HTML caption."
     words = "Published ImageNet top-1, percent (gain over the center crop, points). Bold: best of the paper's rows."
