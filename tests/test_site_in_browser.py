@@ -1,11 +1,13 @@
 "The site as a reader meets it, in Chromium: front page, table, reference, search, dark, and at a phone's width."
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from browser import needs_chromium, served
+from filelock import FileLock
 
 pytestmark = [pytest.mark.long, needs_chromium]
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,12 +21,13 @@ CUT = """() => [...document.querySelectorAll("main pre:not(.columns)")]
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site") / "docs"
-    subprocess.run(
-        [sys.executable, ROOT / "tools" / "docs.py", folder, "--engine", "smalldocs"],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+    "The site, built once for all the processes of a run."
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "site"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "index.html").exists():
+            line = [sys.executable, ROOT / "tools" / "docs.py", folder, "--engine", "smalldocs"]
+            subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
     return folder
 
 

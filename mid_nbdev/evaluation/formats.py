@@ -28,8 +28,8 @@ from mid_nbdev.networks.formats import (
     Calibration,
     Change,
     Format,
-    choose_format,
     change_of,
+    choose_format,
     crop_each,
     measure_formats,
 )
