@@ -3,6 +3,10 @@
 The same bodies run on the CPU, where they can, so that they are known to work before a GPU is at hand.
 """
 
+import time
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import timm
@@ -12,7 +16,7 @@ from PIL import Image
 from mid_nbdev import MID, Classifier, ImageSource, Preprocessing, evaluate
 from mid_nbdev.data.reading import read_images
 from mid_nbdev.evaluation import evaluate as evaluation
-from mid_nbdev.evaluation.evaluate import _uploader, evaluate_parts, split_parts
+from mid_nbdev.evaluation.evaluate import _marker, _uploader, evaluate_parts, split_parts
 from mid_nbdev.networks.choose import crop_rate
 from mid_nbdev.networks.engines import TorchEngine, make_engine
 from mid_nbdev.networks.outputs import smooth_crops
@@ -102,6 +106,7 @@ def test_the_next_part_is_begun_before_the_rows_of_one_are_made(source, monkeypa
     classifier, order = network(), []
     begin, finish = evaluation.average_images, evaluation._finish_part
     monkeypatch.setattr(evaluation, "_uploader", lambda device: lambda image: image)
+    monkeypatch.setattr(evaluation, "_marker", lambda device: lambda: order.append("mark") or nullcontext())
     monkeypatch.setattr(evaluation, "average_images", lambda *args: order.append("begin") or begin(*args))
     monkeypatch.setattr(evaluation, "_finish_part", lambda *args: order.append("finish") or finish(*args))
     plain = rows_on("cpu", source)
@@ -110,9 +115,37 @@ def test_the_next_part_is_begun_before_the_rows_of_one_are_made(source, monkeypa
     on_gpu = type("", (), {"type": "cuda"})
     monkeypatch.setattr(evaluation.Compute, "place", lambda self: on_gpu)
     parts = list(evaluate_parts(classifier, source, RECIPES, split_parts(8, 3), engine=engine))
-    assert order == ["begin", "begin", "finish", "begin", "finish", "finish"]
+    assert order == ["begin", "mark", "begin", "mark", "finish", "begin", "mark", "finish", "finish"]
     images = [name for part in parts for name in part.rows["image"]]
     assert images == plain["image"].tolist()
+
+
+def test_results_are_fetched_behind_their_mark(monkeypatch):
+    order = []
+    note = lambda *what: order.append(what)
+    stream = SimpleNamespace(record_event=lambda: note("record") or "mark", wait_event=lambda mark: note("wait", mark))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda own: nullcontext(note("within")))
+    fetching = _marker(torch.device("cuda"))()
+    order.append("queued later")
+    with fetching:
+        order.append("fetch")
+    assert order == [("record",), "queued later", ("wait", "mark"), ("within",), "fetch"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not GPUS, reason="needs a GPU")
+def test_results_do_not_wait_for_what_is_queued_later():
+    mark, values = _marker(torch.device("cuda")), torch.arange(5, device="cuda")
+    torch.cuda.synchronize()
+    fetching = mark()
+    torch.cuda._sleep(4_000_000_000)  # cycles: some two seconds
+    start = time.perf_counter()
+    with fetching:
+        assert values.cpu().tolist() == [*range(5)] and time.perf_counter() - start < 0.5
+    torch.cuda.synchronize()
+    assert time.perf_counter() - start > 0.5
 
 
 def test_a_batch_too_large_is_halved(device, monkeypatch):

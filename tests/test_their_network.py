@@ -367,12 +367,12 @@ def test_a_run_is_calibrated(four):
 def test_one_recipe_is_chosen(four):
     given = ["choose", "timm/test_resnet", "--checkpoint", "best.pth", "--num-classes", "4"]
     out, err = mid(*given, "--data", "images")
-    assert all(f" {recipe} " in out for recipe in ("CC", "FULL", "5FC+5MFC", "10QRC"))
-    assert "Take CC: " in out
+    assert all(f" {recipe} " in out for recipe in ("CC", "CC+MCC", "FULL", "5FC+5MFC", "10QRC"))
+    assert "Recommended: CC. " in out
     assert "mid predict IMAGES --model timm/test_resnet --checkpoint best.pth --num-classes 4 --recipe CC" in out
     assert "agreement" not in out
     out, err = mid(*given, "--data", "images/a", "--budget", "2")
-    assert "no labels; answers are compared with those of an average of 30 crops" in err
+    assert "no labels; predictions are compared with those of an average of 30 crops" in err
     assert "agreement %" in out
     for option, value in (("--budget", "0"), ("--latency", "nan"), ("--images", "0")):
         assert f"{option} {value}: expected more than 0" in mid(*given, "--data", "images", option, value, status=2)[1]

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from .plots import COLORS, corrected_images
-from .stats import describe, gain_interval
+from .stats import compare_correct, describe
 from ..data.classes import class_called
 from ..data.files import csv_bytes, open_image, printable, write_whole
 from ..data.images import ImageSource, imagenet_names
@@ -169,12 +169,11 @@ def per_class(
         raise InputError(f"{len(class_names)} names of classes, and images of class {last}: the run's classes.txt was "
                          "changed; evaluate again to have it written anew")
     for number, some in correct.groupby("class"):
-        corrected, broken = int((some["after"] & ~some["before"]).sum()), int((some["before"] & ~some["after"]).sum())
-        low, high = gain_interval(corrected, broken, len(some))
+        gained = compare_correct(some["after"].to_numpy(), some["before"].to_numpy())
         lines.append({"class": number, "name": class_names[number] if number < len(class_names) else "",
                       "images": len(some), "top1_baseline": 100 * some["before"].mean(),
-                      "top1": 100 * some["after"].mean(), "gain": 100 * (corrected - broken) / len(some),
-                      "gain_low": low, "gain_high": high})
+                      "top1": 100 * some["after"].mean(),
+                      **{name: gained[name] for name in ("gain", "gain_low", "gain_high")}})
     return pd.DataFrame(lines).sort_values("gain", ascending=False, kind="stable", ignore_index=True)
 
 # %% ../../nbs/analysis/01_results.ipynb #4e326d5f

@@ -73,7 +73,7 @@ def _followed(
     return list(found)[:_FOLLOWED]
 
 def picture_url(
-    pixels: torch.Tensor | np.ndarray, # uint8 (height, width, 3)
+    pixels: torch.Tensor | np.ndarray | Image.Image, # uint8 (height, width, 3), or an image in RGB
     quality: int = 85, # of WebP, to 100
 ) -> str: # with the picture in it
     "A picture as a data address."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['POWER', 'likelihood', 'accuracy', 'describe', 'reliability', 'gain_interval', 'compare_correct',
            'compare_likelihood', 'detectable_gain', 'add_holm', 'remarks', 'power_remarks', 'report', 'mean_interval',
-           'verdict', 'readable']
+           'verdict', 'readable', 'halves']
 
 # %% ../../nbs/analysis/00_stats.ipynb #bd17a249
 import numpy as np
@@ -288,4 +288,14 @@ def readable(
             "top-5 %": _number(line.get("top5"), 1), "ECE %": _number(line.get("ece"), 1),
             "top-label Brier %": _number(line.get("brier"), 1)})
     return pd.DataFrame(lines)
+
+
+# %% ../../nbs/analysis/00_stats.ipynb #sthalf02
+def halves(
+    images: int, # how many there are
+    seed: int = 0, # of the draw
+) -> tuple[np.ndarray, np.ndarray]: # their numbers, in two random halves; the second has one more if they are odd
+    "Images that choose or fit, and images that judge."
+    order = np.random.default_rng(seed).permutation(images)
+    return order[:images // 2], order[images // 2:]
 

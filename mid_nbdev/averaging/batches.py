@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from .matching import match_outputs
-from ..crops.boxes import cut_many
+from ..crops.boxes import cut_many, sent
 from ..networks.classifier import Classifier, require_size
 from ..networks.engines import Engine
 
@@ -78,7 +78,7 @@ def forward_crops(
         none = torch.empty(0, classifier.num_classes, device=classifier.device)
         return none.new_empty(0, classifier.feature_size or 0) if with_features else None, none
     columns = [torch.cat([rows[:len(own)] for rows, own in zip(column, numbers)]) for column in zip(*kept)]
-    order = torch.cat(numbers).argsort().to(columns[-1].device, non_blocking=True)
+    order = sent(torch.cat(numbers).argsort(), columns[-1].device)
     ordered = [column[order] for column in columns]
     return ordered[0] if with_features else None, ordered[-1]
 

@@ -22,7 +22,7 @@ from .batches import forward_crops, noting, score_crops
 from .matching import VIEW_AND_CROP, fit_matching
 from .temperature import check_temperature, scale
 from .tensors import checked_tensors, tensor_boxes, tensor_engine
-from ..crops.boxes import resize
+from ..crops.boxes import resize, sent
 from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan, parse_recipe
 from ..data.images import to_rgb
 from ..errors import InputError
@@ -58,7 +58,7 @@ def average(
     for level in ("feature", "logit", "softmax"):
         rows = plan.rows(level)
         if not rows: continue
-        weights = torch.from_numpy(plan.weights(level)).to(logits.device, non_blocking=True)
+        weights = sent(torch.from_numpy(plan.weights(level)), logits.device)
         if level == "softmax": averaged[:, rows] = weights @ logits.softmax(-1)
         elif level == "logit": averaged[:, rows] = (weights @ logits).softmax(-1)
         elif features is None: raise InputError("a recipe needs @feature, but no features were kept")

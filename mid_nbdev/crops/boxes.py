@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RANDOM_KINDS', 'INTERPOLATIONS', 'make_boxes', 'fixed_boxes', 'mirror', 'full_box', 'random_words',
-           'random_boxes', 'plain_interpolation', 'resize', 'padded', 'cut_many', 'cut']
+           'random_boxes', 'plain_interpolation', 'resize', 'page_locked', 'sent', 'padded', 'cut_many', 'cut']
 
 # %% ../../nbs/crops/01_boxes.ipynb #eec421ec
 from collections.abc import Sequence
@@ -130,6 +130,21 @@ def resize(
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     return resize_tensor(pixels, size, how, antialias=True).permute(1, 2, 0).contiguous()
 
+# %% ../../nbs/crops/01_boxes.ipynb #pinsent02
+def page_locked(
+    tensor: torch.Tensor, # on the CPU
+) -> torch.Tensor: # the same values
+    "A tensor in page-locked memory, if there is any left; the copy to a GPU only takes longer without."
+    try: return tensor.pin_memory()
+    except RuntimeError: return tensor
+
+def sent(
+    tensor: torch.Tensor, # on the CPU
+    device: torch.device, # where it is needed
+) -> torch.Tensor: # there
+    "A tensor on a device, behind what is queued there, without waiting for it."
+    return (page_locked(tensor) if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
 # %% ../../nbs/crops/01_boxes.ipynb #7cf01b52
 def padded(
     image: torch.Tensor, # uint8 (height, width, 3)
@@ -178,7 +193,7 @@ def cut_many(
         memory += [piece.flatten() for piece in pieces]
         base += len(pieces) * image.numel()
     joined = memory[0] if len(memory) == 1 else torch.cat(memory)
-    first, step = torch.from_numpy(np.concatenate(places)).to(joined.device, non_blocking=True).unbind(1)
+    first, step = sent(torch.from_numpy(np.concatenate(places)), joined.device).unbind(1)
     rows = (first[:, None] + step[:, None] * torch.arange(size, device=joined.device)).flatten()
     pixels = joined.unfold(0, 3 * size, 1).index_select(0, rows)
     return pixels.reshape(len(first), size, size, 3).permute(0, 3, 1, 2)

@@ -22,10 +22,10 @@ from .boxes import RANDOM_KINDS, fixed_boxes, full_box, mirror, random_boxes
 from ..errors import InputError
 
 # %% ../../nbs/crops/02_recipes.ipynb #44e5561c
-_SINGLE = ("CC", "FULL", "MFULL") # kinds with a single crop: center crop, larger view, mirrored larger view
+_SINGLE = ("CC", "MCC", "FULL", "MFULL") # kinds with a single crop: center crop, larger view, and mirrored ones
 _KINDS = (*_SINGLE, "FC", "MFC", *RANDOM_KINDS) # then fixed, mirrored fixed, random to mirrored quasi-random crops
 LEVELS = ("feature", "logit", "softmax") # what is averaged: feature vectors, logits, or softmax scores
-_CENTER = ("FC", 4) # the center crop's kind and number in a plan
+_CENTERS = {"CC": ("FC", 4), "MCC": ("MFC", 4)} # kind and number in a plan of the center crop and its mirror image
 _MAX_CROPS = 10_000 # maximum number of crops of one kind in a recipe
 
 def _part_text(
@@ -57,7 +57,7 @@ class Recipe:
         "Every crop averaged as (kind, number), with repetitions; the center crop is fixed crop number 4."
         crops: list[tuple[str, int]] = []
         for kind, count, first in self.parts:
-            crops += [_CENTER] if kind == "CC" else [(kind, first + number) for number in range(count)]
+            crops += [_CENTERS[kind]] if kind in _CENTERS else [(kind, first + number) for number in range(count)]
         return crops
 
 # %% ../../nbs/crops/02_recipes.ipynb #1a5106d7
@@ -69,10 +69,10 @@ def _parse_part(
     found = re.fullmatch(r"([0-9]*)([A-Z]+)(?:#([0-9]{1,6}))?", part, re.ASCII)
     if not found or found[2] not in _KINDS:
         raise InputError(f"recipe {text!r}: {part!r} is not a recipe part; "
-                         "expected CC, FULL, MFULL, 5FC, 5MFC, 20RC, 20MRC, 10QRC or 10MQRC")
+                         "expected CC, MCC, FULL, MFULL, 5FC, 5MFC, 20RC, 20MRC, 10QRC or 10MQRC")
     kind, count = found[2], int(found[1][:6] or (1 if found[2] in _SINGLE else 0))
     if kind in _SINGLE and count != 1:
-        name = "center crop" if kind == "CC" else f"view {kind}"
+        name = {"CC": "center crop", "MCC": "mirrored center crop"}.get(kind, f"view {kind}")
         raise InputError(f"recipe {text!r}: there is only one {name}, not {found[1]}; write {kind}")
     if kind in ("FC", "MFC") and count != 5:
         name = "fixed crops" if kind == "FC" else "mirrored fixed crops"
@@ -92,7 +92,6 @@ def _parse_parts(
     twice = [kind for kind, times in Counter(kind for kind, _, _ in read).items() if times > 1]
     if twice: raise InputError(f"recipe {text!r}: {twice[0]} is named twice; add the numbers into one part")
     return tuple(read)
-
 
 # %% ../../nbs/crops/02_recipes.ipynb #1cf3d9f4
 @dataclass(frozen=True)
@@ -295,8 +294,7 @@ def _deciding(
     others = [str(recipe) for recipe in recipes if not isinstance(recipe, Policy)]
     policies = [recipe for recipe in recipes if isinstance(recipe, Policy)]
     if len(policies) != 1 or others not in ([], ["CC"]): return None
-    return policies[0] if not others or policies[0].numbered[0] == _CENTER else None
-
+    return policies[0] if not others or policies[0].numbered[0] == _CENTERS["CC"] else None
 
 # %% ../../nbs/crops/02_recipes.ipynb #304d03a3
 @dataclass(frozen=True)

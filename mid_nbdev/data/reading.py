@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..crops.boxes import page_locked
 from .files import ReadAhead, file_size, require_file
 from .images import ImageSource, decode, failure_reason, is_passing, too_large
 from ..errors import InputError
@@ -101,12 +102,7 @@ def read_image(
     "Read one image of a source; never raises."
     decoded = lambda file: decode(io.BytesIO(file), resize_to, interpolation, source.limits, exif)
     found = (patience or Patience()).read(lambda: _attempt(source, number, decoded))
-    return found._replace(image=_pinned(found.image)) if pinned and found.image is not None else found
-
-def _pinned(image: torch.Tensor) -> torch.Tensor:
-    "Move the image to page-locked memory if any is left; otherwise the copy to the GPU is only slower."
-    try: return image.pin_memory()
-    except RuntimeError: return image
+    return found._replace(image=page_locked(found.image)) if pinned and found.image is not None else found
 
 def read_hash(
     source: ImageSource, # images

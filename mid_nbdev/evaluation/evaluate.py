@@ -12,6 +12,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from itertools import chain, islice, tee
 from typing import NamedTuple
 
@@ -174,6 +175,19 @@ def _uploader(
         return there
     return upload
 
+def _marker(
+    device: torch.device, # where parts are computed
+): # function that marks what is queued now, and returns a block that does not wait for what is queued later
+    "How the results of a part are fetched while the next part is in the queue."
+    if device.type != "cuda": return nullcontext
+    stream = torch.cuda.Stream(device)
+
+    @contextmanager
+    def behind(mark):
+        stream.wait_event(mark)
+        with torch.cuda.stream(stream): yield
+    return lambda: behind(torch.cuda.current_stream(device).record_event())
+
 # %% ../../nbs/evaluation/00_evaluate.ipynb #4d1f9f0e
 def refuse_misfits(
     classifier: Classifier, # classifier
@@ -245,10 +259,14 @@ def evaluate_parts(
     crops = sum(map(len, parts)) * len(plan.crops) if isinstance(parts, list) else 0
     compute, _ = settle(compute, classifier, source, crops)
     engine, upload = compute.load_engine(classifier, crops), _uploader(device)
+    mark = _marker(device)
+
+    def finished(some, averaged, fetching):
+        with fetching: return _finish_part(some, averaged, keep_crops, keep_answers)
 
     def computed() -> Iterator[Part]:
         slices, ahead = tee(parts)
-        begun: deque[tuple[_Slice, Averaged]] = deque()
+        begun: deque = deque() # what was begun, and a block to fetch its results in
         most = int(device.type == "cuda") # a GPU computes the next part while rows are built
         early = 2 * max(CUT_TOGETHER, engine.batch_size) // len(plan.crops)
         images = read_images(source, chain.from_iterable(ahead), expected.resize_to, expected.interpolation,
@@ -256,9 +274,9 @@ def evaluate_parts(
         for numbers in slices:
             some = _Slice(islice(images, len(numbers)), source, classifier, plan, seed, upload, progress)
             with precision(compute.dtype), torch.inference_mode():
-                begun.append((some, average_images(engine, classifier, some, plan)))
-            if len(begun) > most: yield _finish_part(*begun.popleft(), keep_crops, keep_answers)
-        while begun: yield _finish_part(*begun.popleft(), keep_crops, keep_answers)
+                begun.append((some, average_images(engine, classifier, some, plan), mark()))
+            if len(begun) > most: yield finished(*begun.popleft())
+        while begun: yield finished(*begun.popleft())
     return computed()
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #7ec30d4d
