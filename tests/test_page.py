@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from PIL import Image
 from test_right_reports import make_rows, make_run, mid
 
 from mid_nbdev import InputError
-from mid_nbdev.analysis.balance import read_class_weights
+from mid_nbdev.analysis.balance import balance, read_class_weights
 from mid_nbdev.analysis.report_page import page_bytes
 from mid_nbdev.evaluation.verify import make_origin
 
@@ -97,6 +98,42 @@ def test_a_large_run_stays_small(tmp_path):
     Checked(content.decode())
 
 
+def test_class_weights_decide_the_headline(tmp_path):
+    rows = make_rows("CC,5FC", 60, 2)
+    rows["label"] = np.where(rows["image"].str.len() > 5, 0, 1)
+    rows["prediction"] = np.where(rows["rank"] == 0, rows["label"], 1 - rows["label"])
+    run = make_run(tmp_path / "run", recipes="CC,5FC", images=60, rows=rows)
+    weights = np.array([9.0, 1.0])
+    line = balance(rows, "CC", weights).set_index("recipe").loc["5FC"]
+    page = page_bytes(run, weights=weights).decode()
+    assert f"{line['weighted_gain']:+.1f} points" in page
+    assert f"of weighted accuracy, 95 % interval [{line['weighted_gain_low']:+.1f}" in page
+    assert f"its weighted accuracy is {line['weighted']:.1f} %" in page
+    assert "of balanced accuracy, 95 % interval" in page_bytes(run, weights=np.ones(2)).decode()
+    assert "of weighted accuracy" not in page_bytes(run).decode()
+    found = json.loads(mid("report", "run", "--class-weights", "balanced", "--format", "json", cwd=tmp_path)[0])
+    assert [len(found[name]) for name in ("recipes", "balance")] == [2, 2]
+
+
+def luminance(color):
+    "The relative luminance of a hexadecimal color, by the WCAG."
+    parts = [int(color[place:place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return np.dot(linear, [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize("scheme", [0, 1, 2], ids=["light", "dark", "print"])
+def test_text_has_contrast(scheme):
+    style = files("mid_nbdev.analysis").joinpath("report_page.html").read_text(encoding="utf-8")
+    colors = [dict(re.findall(r"--(\w+): (#\w+);", block)) for block in re.findall(r":root \{([^}]*)\}", style)][scheme]
+    full = {name: color if len(color) == 7 else "#" + "".join(2 * sign for sign in color[1:]) for name, color in
+            colors.items()}
+    for ground in ("paper", "card", "mark"):
+        for text in ("ink", "soft", "good", "bad", "link"):
+            dark, light = sorted(luminance(full[name]) for name in (ground, text))
+            assert (light + 0.05) / (dark + 0.05) >= 4.5, (ground, text)
+
+
 @pytest.mark.parametrize("words, said", [
     (["--html", "page.txt"], "expected a file ending in .html"),
     (["--html", "other.html"], "not what this command writes"),
@@ -104,7 +141,11 @@ def test_a_large_run_stays_small(tmp_path):
     (["--html", "a.html", "--recipe", "7RC"], "--recipe '7RC' is not in this run; it has CC, 5FC"),
     (["--html", "a.html", "--pictures", -1], "--pictures -1: expected 0 or more"),
     (["--class-weights", "none.csv"], "no such file; expected balanced, or a CSV of class,weight"),
+    (["--confusion", "new", "--pictures", 3], "--pictures says what a page holds: give --html FILE, too"),
+    (["--recipe", "CC"], "--recipe says what a page or a confusion matrix is about"),
+    (["--class-weights", "balanced", "--format", "csv"], "--class-weights with --format csv would be two tables"),
     (["other", "--html", "a.html"], "is of one run, and 2 are given"),
+    (["other", "--changed", "new"], "--changed is of one run, and 2 are given"),
 ])
 def test_what_cannot_be_written_is_refused(words, said, tmp_path):
     for name in ("run", "other"): make_run(tmp_path / name, recipes="CC,5FC")
