@@ -16,11 +16,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.figure import Figure
-from torchmetrics.functional.classification import (
-    binary_auroc,
-    binary_average_precision,
-    multiclass_confusion_matrix,
-)
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from .plots import short_name
 from ..data.classes import class_called, csv_text, label_reader
@@ -73,13 +69,14 @@ def _class_measures(
 
 def _pair_measures(
     label: np.ndarray, # of every image, 0 or 1
-    positive: np.ndarray, # probability of class 1
+    place: np.ndarray, # of its probability of class 1 among all that there are, the lowest is 0
 ) -> dict[str, float]: # percent; NaN where one of the classes has no image
-    "What every threshold comes to, between two classes."
-    if len(set(label.tolist())) < 2: return {"auc": np.nan, "precision": np.nan}
-    given = torch.from_numpy(positive), torch.from_numpy(label)
-    return {"auc": 100 * float(binary_auroc(*given, validate_args=False)),
-            "precision": 100 * float(binary_average_precision(*given, validate_args=False))}
+    "ROC AUC and average precision of two classes, from the counts above every threshold."
+    found, others = (np.cumsum(np.bincount(place[label == truth], minlength=place.max() + 1)[::-1]) for truth in (1, 0))
+    if not (found[-1] and others[-1]): return {"auc": np.nan, "precision": np.nan}
+    new, false, above = np.diff(found, prepend=0), np.diff(others, prepend=0), np.maximum(found + others, 1)
+    return {"auc": 100 * float((false * (found - new / 2)).sum() / (found[-1] * others[-1])),
+            "precision": 100 * float((new * found / above).sum() / found[-1])}
 
 def _two_classes(rows: pd.DataFrame) -> bool:
     "Are there two classes, so that the probability of class 1 follows from that of the true class?"
@@ -97,10 +94,10 @@ def _measured(
     truth, prediction, p_true = (table[name].to_numpy() for name in ("label", "prediction", "p_true"))
     label = np.searchsorted(classes, truth)
     answer = np.where(np.isin(prediction, classes), np.searchsorted(classes, prediction), len(classes))
-    positive, found = np.where(truth == 1, p_true, 1 - p_true), []
+    place, found = np.unique(np.where(truth == 1, p_true, 1 - p_true), return_inverse=True)[1], []
     for some in draws:
         line = _class_measures(label[some], answer[some], weights)
-        if "auc" in kinds: line |= _pair_measures(truth[some].astype(np.int64), positive[some])
+        if "auc" in kinds: line |= _pair_measures(truth[some], place[some])
         found.append([line[kind] for kind in kinds])
     return np.array(found)
 

@@ -15,6 +15,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from .balance import MEASURES, confused_pairs, confusion, readable_balance
+from .plots import short_name
 from .results import changed_images, per_class
 from .scenes import picture_url
 from .stats import readable, reliability, verdict
@@ -53,8 +54,9 @@ def headline(
                 "words": words, "facts": [*facts, cost]}
     before, found = lines.loc[baseline], verdict(line["gain_low"], line["gain_high"])
     numbers = f"it gets {line['top1']:.1f} % of {_many(line['images'])} right, {baseline} {before['top1']:.1f} %"
+    p_value = "< 0.001" if line["p_value"] < 0.001 else f"= {line['p_value']:.2g}"
     words = [_sentence(recipe, baseline, found, numbers),
-             f"It corrects {_many(line['corrected'])} and breaks {line['broken']:,.0f}, p = {line['p_value']:.2g} "
+             f"It corrects {_many(line['corrected'])} and breaks {line['broken']:,.0f}, p {p_value} "
              f"(McNemar, exact), at {crops} crops per image instead of {before['crops']:g}."]
     was = {**top1, "name": f"Correct, {baseline}", "value": f"{before['top1']:.1f} %",
            "note": _span(before, "top1", signed=False)}
@@ -93,7 +95,7 @@ def summary(
     recipe: str, # that the page is about
 ) -> dict: # columns, changed_at, rows
     "The table of recipes, without columns that say nothing."
-    shown = readable(table)
+    shown = readable(table).replace({"p": {"0.000": "< 0.001"}, "Holm's p": {"0.000": "< 0.001"}})
     shown = shown[[name for name in shown if not shown[name].isin(["–", ""]).all()]]
     rows = []
     for (_, line), cells in zip(table.iterrows(), shown.itertuples(index=False)):
@@ -116,7 +118,7 @@ def _labelled(points: list[dict], recipe: str) -> None:
     "Mark the points whose name has room beside it, the page's recipe first."
     taken: list[dict] = []
     for point in sorted(points, key=lambda one: (one["name"] != recipe, one["y"])):
-        free = all(abs(point["y"] - other["y"]) > 17 or abs(point["x"] - other["x"]) > 110 for other in taken)
+        free = all(abs(point["y"] - other["y"]) > 21 or abs(point["x"] - other["x"]) > 130 for other in taken)
         point["label"] = free and len(taken) < 12
         if point["label"]: taken.append(point)
 
@@ -179,8 +181,9 @@ def balance_part(
 # %% ../../nbs/analysis/12_report_parts.ipynb #pgpa009b
 def _class_lines(table: pd.DataFrame) -> list[dict]:
     "Some rows of `per_class` as text."
-    return [{"name": one.name or str(one.number), "images": one.images, "before": f"{one.top1_baseline:.0f}",
-             "after": f"{one.top1:.0f}", "gain": f"{one.gain:+.1f} [{one.gain_low:+.0f}, {one.gain_high:+.0f}]"}
+    return [{"name": short_name([one.name], 0, None) or str(one.number), "images": one.images,
+             "before": f"{one.top1_baseline:.0f}", "after": f"{one.top1:.0f}",
+             "gain": f"{one.gain:+.1f} [{one.gain_low:+.0f}, {one.gain_high:+.0f}]"}
             for one in table.rename(columns={"class": "number"}).itertuples(index=False)]
 
 def _rest(there: int, classes: int) -> str:
@@ -211,6 +214,7 @@ def classes_part(
                  for number, (name, line) in enumerate(zip(counts.index, counts.to_numpy()))]
         matrix = {"names": list(counts.columns), "lines": lines}
     pairs = confused_pairs(own, names, 10).assign(share=lambda found: found["share"].map("{:.0f}".format))
+    for side in ("label", "answer"): pairs[side] = [short_name([name], 0, None) for name in pairs[side]]
     return {"classes": parts, "matrix": matrix, "pairs": pairs.to_dict("records")}
 
 # %% ../../nbs/analysis/12_report_parts.ipynb #pgpa0011

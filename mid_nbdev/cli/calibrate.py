@@ -59,6 +59,8 @@ def calibrate_command(
     config: Path | None = None, # config.json beside the checkpoint, to which the temperature is added
 ) -> None:
     "Fit the temperature of a recipe's probabilities on one half of a run's images, and judge it on the other."
+    import matplotlib.pyplot as plt
+
     from mid_nbdev.analysis.calibration import calibrate_run, plot_reliability
     from mid_nbdev.analysis.plots import use_style
     from mid_nbdev.analysis.results import kept_class_names
@@ -81,7 +83,9 @@ def calibrate_command(
          f"{fitted} on {found.fitted_on} images; the table is of the other {len(found.before)}")
     if plot is not None:
         use_style()
-        plot_reliability(found).savefig(plot)
+        figure = plot_reliability(found)
+        figure.savefig(plot)
+        plt.close(figure)
     if config is not None and content is not None: _store(config, content, found.recipe, found.temperature)
     else: show(f"To use it: mid predict or mid export with --recipe {found.recipe} --temperature "
                f"{found.temperature:g}, or store it with --config FOLDER/config.json, beside the checkpoint")

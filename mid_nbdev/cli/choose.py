@@ -107,6 +107,7 @@ def choose_command(
     _print_candidates(found.table, "top-1 %" if labelled else "agreement %")
     line = found.table.set_index("recipe").loc[choice.recipe]
     predict = _command(model, choice.recipe, network, preprocessing, compute)
-    show(f"Recommended: {choice.recipe}. {_reason(choice)} Cost: {line['forwards']:.3g} forward passes and "
-         f"{line['milliseconds']:.3g} ms per image on this machine.\n  mid predict IMAGES --model {predict}\n"
+    times = "pass" if line["forwards"] == 1 else "passes"
+    show(f"Recommended: {choice.recipe}. {_reason(choice)} Cost per image: {line['forwards']:.3g} forward {times}, "
+         f"{line['milliseconds']:.3g} ms on this machine.\n  mid predict IMAGES --model {predict}\n"
          f"  mid export {_command(model, choice.recipe, network, preprocessing)} --out network.onnx")
