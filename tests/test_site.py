@@ -14,6 +14,8 @@ import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from docs import Book
+from filelock import FileLock
 from nbformat.v4 import new_markdown_cell, new_notebook
 from pages import front_door
 from reference import entries
@@ -31,7 +33,8 @@ LEFT_OUT = shutil.ignore_patterns(
 
 def built(root: Path, folder: Path) -> Path:
     "Build the site of a copy of the repository, as anyone would."
-    subprocess.run([sys.executable, root / "tools" / "docs.py", folder, "--engine", "smalldocs"], check=True, cwd=root)
+    command = [sys.executable, root / "tools" / "docs.py", folder, "--engine", "smalldocs", "--still"]
+    subprocess.run(command, check=True, cwd=root)
     return folder
 
 
@@ -49,7 +52,12 @@ def copy(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def site(copy, tmp_path_factory):
-    return built(copy, tmp_path_factory.mktemp("site") / "docs")
+    "The site, built once for all the processes that test it."
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    with FileLock(shared / "docs.lock"):
+        folder = shared / "docs"
+        return folder if folder.exists() else built(copy, folder)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +138,7 @@ def test_the_pages_of_a_section_are_listed_as_in_the_menu_each_with_its_promise(
         listed += [name, *(entry.find("a")["href"] for entry in entries)]
         for entry in entries:
             title, promise = (pages[entry.find("a")["href"]].select_one(part) for part in ("h1", ".description"))
-            shown = [" ".join(tag.get_text().split()) for tag in (entry, entry.find_next("dd"), title, promise)]
+            shown = [tag.get_text().replace("’", "'").split() for tag in (entry, entry.find_next("dd"), title, promise)]
             assert shown[:2] == shown[2:]
     assert sorted(listed) == sorted(order)
     assert [page for page in listed if page not in LISTS] == [page for page in order if page not in LISTS]
@@ -388,10 +396,12 @@ def test_a_new_tutorial_joins_the_menu(copy, tmp_path):
     shutil.copytree(copy, clone, symlinks=True)
     prose = "# First steps\n\n> A tutorial.\n\nSee [crops](../crops/01_boxes.ipynb) and `MID`."
     nbformat.write(new_notebook(cells=[new_markdown_cell(prose)]), clone / "nbs" / "tutorials" / "91_first.ipynb")
-    page = parsed(built(clone, tmp_path / "docs") / "tutorials" / "first.html")
-    links = [tag["href"] for tag in page.find("main").find_all("a", href=True)]
-    assert "../crops/boxes.html" in links and "../averaging/wrapper.html#mid" in links
-    assert page.select_one('#quarto-sidebar a[href$="first.html"]')
+    Book(clone).stage(tmp_path / "staged")
+    page = (tmp_path / "staged" / "tutorials" / "first.ipynb").read_text(encoding="utf-8")
+    assert "](../crops/boxes.ipynb)" in page and "](../averaging/wrapper.ipynb#mid)" in page
+    sidebar = yaml.safe_load((tmp_path / "staged" / "_quarto.yml").read_text())["website"]["sidebar"]["contents"]
+    assert sidebar[1]["section"] == "Guides" and sidebar[1]["contents"][-1] == "tutorials/first.ipynb"
+    assert "[First steps](tutorials/first.ipynb)\n: A tutorial." in (tmp_path / "staged" / "guides.md").read_text()
 
 
 def test_tutorials_open_on_colab_where_they_run():

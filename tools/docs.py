@@ -43,6 +43,13 @@ TEXTS = ("description", "about")  # of a section, for the list of its pages
 DATA = re.compile(r"""[\w./-]+\.(?:csv|parquet)\b""")  # a file that a page may name
 EXPLORER = '<div class="explorer"></div>'  # where a page shows the explorer
 EXPLORED = (5, 6, 7, 10, 14)  # photographs of the demo that it shows
+ACCESS = (  # what a screen reader and a keyboard need beyond what the engine writes
+    (r'(<i class="bi[^"]*") role="img">', r'\1 aria-hidden="true">'),  # the link around it has a name
+    (r'(<a [^>]*data-bs-target="(#[^"]*)"[^>]*) role="navigation"', r'\1 role="button" href="\2"'),
+    (r'<nav (?=class="navbar)', '<nav aria-label="Main" '),
+    (r'<nav (?=id="quarto-sidebar")', '<nav aria-label="All pages" '),
+    (r'<nav (?=class="page-navigation")', '<nav aria-label="Previous and next page" '),
+)
 REMOTE = (
     r'<script[^>]*\bsrc="https?://[^"]*"[^>]*></script>',
     r'<link[^>]*\brel="stylesheet"[^>]*href="https?://[^>]*>',
@@ -154,7 +161,7 @@ class Book:
         if results := path.startswith(RESULTS) and not module:
             cells = joined(opened(cells))
         headings = sum(len(re.findall(r"^## ", cell["source"], re.MULTILINE)) for cell in cells)
-        if not module and headings < 4:
+        if path == "index.ipynb" or not module and headings < 4:
             front["toc"] = False
         elif results:  # wide tables and figures take the place of the list in the margin
             front["toc-location"] = "body"
@@ -251,6 +258,7 @@ def opened(cells: list[dict]) -> list[dict]:
     first = [{**cell, "source": OPENING.sub("", cell["source"])} for cell in shown if OPENING.search(cell["source"])]
     if not first:
         return shown
+    first[0]["source"] = re.sub(r"^#+ .*\n+", "", first[0]["source"])  # the page's title is above it
     rest = [cell for cell in shown if not OPENING.search(cell["source"])]
     ends = [after["cell_type"] == "markdown" and after["source"].startswith("#") for after in rest[1:]] + [True]
     return [*first, *(cell for cell, end in zip(rest, ends, strict=True) if not (end and is_heading(cell)))]
@@ -340,6 +348,8 @@ def told(output: dict, captions: Iterator[str]) -> dict:
             name.clear()
             name.extend(piece for part in parts for piece in (soup.new_tag("wbr"), part))
         mark_columns(table)
+        for empty in table.find_all(lambda tag: tag.name == "th" and not tag.get_text(strip=True)):
+            empty.name = "td"
     return {**output, "data": {**output["data"], "text/html": str(soup)}}
 
 
@@ -432,7 +442,8 @@ def settle(folder: Path, home: str) -> None:
             text = re.sub(remote, "", text)
         text = re.sub(r"<pre><code>(.*?)</code></pre>", in_columns, text, flags=re.DOTALL)
         text = re.sub(r"(?<=<code>)[^<]*", with_options, text)
-        text = re.sub(r'(<i class="bi[^"]*") role="img">', r'\1 aria-hidden="true">', text)  # beside a name of its link
+        for written, spoken in ACCESS:
+            text = re.sub(written, spoken, text)
         text = text.replace("</head>", f"{head_of(path.relative_to(folder).as_posix(), home)}</head>", 1)
         path.write_text(text, encoding="utf-8")
     for path in folder.rglob("*.css"):
@@ -468,8 +479,8 @@ def formula(match: re.Match) -> str:
     return to_mathml(html.unescape(match.group(2)), display="block" if match.group(1) == "display" else "inline")
 
 
-def build(root: Path, target: Path, engine: str = "") -> list[Path]:
-    "Build the site into a folder, which is replaced; gives its pages."
+def build(root: Path, target: Path, engine: str = "", still: bool = False) -> list[Path]:
+    "Build the site into a folder, which is replaced, or a still one without the explorer; gives its pages."
     engine = engine or ("quarto" if shutil.which("quarto") else "smalldocs")
     if target.exists() and any(target.iterdir()) and not (target / "site_libs").is_dir():
         sys.exit(f"{target} is not empty and is no built site; name another folder")
@@ -478,7 +489,8 @@ def build(root: Path, target: Path, engine: str = "") -> list[Path]:
         book.stage(Path(folder))
         render(Path(folder), engine)
         settle(Path(folder) / "_docs", book.config["website"]["site-url"])
-        place_explorer(Path(folder) / "_docs")
+        if not still:
+            place_explorer(Path(folder) / "_docs")
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(Path(folder) / "_docs", target)
     return sorted(target.rglob("*.html"))
@@ -489,6 +501,7 @@ if __name__ == "__main__":
     arguments.add_argument("folder", nargs="?", type=Path, default=ROOT / "_docs", help="where the site goes")
     engines = ("quarto", "smalldocs")
     arguments.add_argument("--engine", choices=engines, default="", help="Quarto if it is installed, else smalldocs")
+    arguments.add_argument("--still", action="store_true", help="leave out the explorer, which takes half a minute")
     given = arguments.parse_args()
-    for made in build(ROOT, given.folder, given.engine):
+    for made in build(ROOT, given.folder, given.engine, given.still):
         print(f"{made.stat().st_size / 1e3:8.0f} kB  {made.relative_to(given.folder)}")

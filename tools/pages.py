@@ -65,6 +65,7 @@ def overview(section: dict, about: dict[str, tuple[str, str]]) -> Written:
                 parts.append(f"{heading}\n\n{listed(item['contents'])}")
             else:
                 title, promise = about[item]
+                title = re.sub(r"`(\w+)`", r"\1", title)  # a name would become a link within the link
                 parts.append(f"[{title}]({item})\n: {promise}")
         return "\n\n".join(parts)
 
