@@ -113,7 +113,7 @@ def test_code_beside_images_is_not_run(project):
     assert "working directory lies in the images' folder" in err
     _, err = mid("evaluate", "my_trap:make", "--data", ".", cwd="images", status=2)
     assert "working directory lies" in err
-    with pytest.raises(InputError, match="only run if it is named on the command line"):
+    with pytest.raises(InputError, match="only run if named on the command line"):
         load_classifier("my_nets:make")
     assert "my_nets" not in sys.modules
     assert not list(project.rglob("ran"))
@@ -219,7 +219,7 @@ def test_a_transform_is_read(project):
                            ({"preprocessing": v2.Compose(steps)}, "as transform=")):
         with pytest.raises(InputError, match=message):
             Classifier(network, **given)
-    with pytest.raises(InputError, match="or give transform="):
+    with pytest.raises(InputError, match="or a network with transform="):
         MID(network)
 
 

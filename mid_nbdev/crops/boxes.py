@@ -165,8 +165,8 @@ def _common_size(
     return int(sizes.sum())
 
 def _first_bytes(
-    height: int, # of the image, pixels
-    width: int, # of the image, pixels
+    height: int, # height of the image, pixels
+    width: int, # width of the image, pixels
     boxes: np.ndarray, # boxes (n, 4)
 ) -> np.ndarray: # (n, 2), bytes: offset of a crop's first row, and the step to the next row
     "Memory offsets of boxes in an image and its mirror image. Raises `InputError` for a box outside the image."

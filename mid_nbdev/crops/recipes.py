@@ -32,7 +32,7 @@ def _part_text(
     kind: str, # one of `_KINDS`
     count: int, # number of crops
     first: int, # number of the first crop
-) -> str: # as "20RC#60"
+) -> str: # such as "20RC#60"
     "One part of a recipe's text."
     draw = f"#{first}" if first else ""
     return kind if kind in _SINGLE else f"{count}{kind}{draw}"
@@ -62,7 +62,7 @@ class Recipe:
 
 # %% ../../nbs/crops/02_recipes.ipynb #1a5106d7
 def _parse_part(
-    part: str, # as "10RC"
+    part: str, # such as "10RC"
     text: str, # the whole recipe, for the message
 ) -> tuple[str, int, int]: # kind, count, number of the first crop
     "Parse one part of a recipe."
@@ -84,7 +84,7 @@ def _parse_part(
     return kind, count, int(found[3] or 0)
 
 def _parse_parts(
-    parts: str, # as "CC+20RC"
+    parts: str, # such as "CC+20RC"
     text: str, # the whole recipe, for the message
 ) -> tuple[tuple[str, int, int], ...]: # in the order given
     "Parse the parts of a recipe. Raises `InputError` naming the part that is wrong."
@@ -101,7 +101,7 @@ class Policy:
 
     parts: ClassVar = (("FC", 5, 0), ("MFC", 5, 0)) # the most it can draw
     level: ClassVar[str] = "softmax" # scores are averaged
-    crops: ClassVar[int] = 10 # at most
+    crops: ClassVar[int] = 10 # maximum number
     numbered: ClassVar = [("FC", 4), ("MFC", 4), ("FC", 0), ("MFC", 3), ("FC", 1), ("MFC", 2),
                           ("FC", 2), ("MFC", 1), ("FC", 3), ("MFC", 0)] # in the order of drawing
 

@@ -99,9 +99,9 @@ class TarArchive:
         return io.BytesIO(self.start(name, self.size(name)))
 
 # %% ../../nbs/data/03_archives.ipynb #65922603
-IMAGE_COLUMNS = ("image", "img", "bytes", "content", "jpg", "jpeg", "png") # of a table's image column
-KEY_COLUMNS = ("key", "__key__", "name", "file", "path", "id") # of its key column
-_LABEL_COLUMNS = ("label", "labels", "cls") # of its label column
+IMAGE_COLUMNS = ("image", "img", "bytes", "content", "jpg", "jpeg", "png") # names of the image column
+KEY_COLUMNS = ("key", "__key__", "name", "file", "path", "id") # of the key column
+_LABEL_COLUMNS = ("label", "labels", "cls") # of the label column
 
 def _open_table(path: Path) -> pq.ParquetFile:
     "Open a Parquet file of images."

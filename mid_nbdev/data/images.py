@@ -312,7 +312,7 @@ def to_rgb(
     "Convert an image to 8-bit RGB by Pillow. Raises `InputError` for pixels of unknown range."
     if image.mode.startswith(("I", "F")): # Pillow would clip at 255: a white picture
         raise InputError(f"pixels are 16-bit or floating-point numbers of unknown range (mode {image.mode}); "
-                         "convert it to 8 bits per channel")
+                         "convert the image to 8 bits per channel")
     if image.mode != "RGB": return image.convert("RGB")
     image.load() # detects a truncated file
     return image
