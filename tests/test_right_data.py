@@ -455,7 +455,7 @@ def test_pixels_of_unknown_range_are_failed_images(tmp_path, value, kind):
     Image.fromarray(np.full((8, 8), value, kind)).save(tmp_path / "a.tif")
     (tmp_path / "labels.csv").write_text("file,label\na.tif,1\n")
     source = find_source(tmp_path, tmp_path / "labels.csv")
-    assert "convert it to 8 bits per channel" in read_image(source, 0, 8, "bilinear")[2]
+    assert "convert the image to 8 bits per channel" in read_image(source, 0, 8, "bilinear")[2]
 
 
 # Sources
