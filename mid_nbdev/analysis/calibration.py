@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 
 from .stats import describe, halves, reliability
-from ..averaging.temperature import fit_temperature, match_confidence, scale
+from ..averaging.temperature import RANGE, fit_temperature, match_confidence, scale
 from ..errors import InputError
 from ..evaluation.answers import Answers, answers_of_crops, read_answers
 from ..evaluation.evaluate import score
@@ -47,6 +47,13 @@ def _rows(probabilities: torch.Tensor, labels: torch.Tensor) -> pd.DataFrame:
     columns = {name: values[:, 0] for name, values in score(probabilities[:, None], labels).items()}
     return pd.DataFrame({**columns, "label": labels.numpy(), "crops": 1})
 
+def _at_the_limit(recipe: str, temperature: float, images: int) -> str:
+    "Why a temperature is none: the likelihood has no maximum within the range."
+    if temperature == RANGE[0]: why = "every prediction that could be more confident is correct"
+    else: why = "its confidence says nothing about which predictions are correct"
+    return (f"recipe {recipe}: no temperature from {RANGE[0]:g} to {RANGE[1]:g} fits the {images} images: {why}; "
+            "evaluate more images, or images of another kind")
+
 def _fit_halves(
     probabilities: torch.Tensor, # averaged (images, classes)
     labels: torch.Tensor, # (images,)
@@ -61,6 +68,7 @@ def _fit_halves(
     if wanted is None: temperature = fit_temperature(probabilities[fit], labels[fit])
     else: temperature = match_confidence(probabilities[fit], float(wanted[fit].mean()))
     temperature = float(f"{temperature:.4g}")
+    if temperature in RANGE: raise InputError(_at_the_limit(recipe, temperature, len(fit)))
     rest, true = probabilities[judge], labels[judge]
     before, after = _rows(rest, true), _rows(scale(rest, temperature), true)
     return Calibration(recipe, temperature, len(fit), probabilities.shape[1], before, after)

@@ -136,7 +136,8 @@ def choose(
         least = found.table.iloc[0]
         raise InputError(f"no candidate is within the budget: {least['recipe']} takes {least['forwards']:.3g} forwards "
                          f"and {least['milliseconds']:.3g} ms")
-    half, rest = halves(len(found.rows["CC"]))
+    if (images := len(found.rows["CC"])) < 2: raise InputError(f"{images} image: expected 2 or more to choose on")
+    half, rest = halves(images)
     right = {name: float((found.rows[name]["rank"].iloc[half] == 0).mean()) for name in table["recipe"]}
     best = max(table["recipe"], key=lambda name: right[name]) # of equals the cheapest
     line = _line(best, found.rows[best].iloc[rest], found.rows["CC"].iloc[rest])

@@ -36,6 +36,13 @@ _log = logging.getLogger(__name__)
 
 def _some(ids: pd.Index) -> str: return ", ".join(map(repr, ids[:3])) + (", …" if len(ids) > 3 else "")
 
+def _id_hint(ours: pd.Index, theirs: pd.Index) -> str:
+    "What to do about ids of which none is in both."
+    names = [set(ids.str.rpartition("/").get_level_values(2)) for ids in (ours, theirs)]
+    if (alike := names[0] & names[1]) and list(map(len, names)) == [len(ours), len(theirs)]:
+        return f"{len(alike)} file names are in both, in other folders: write the ids the same way"
+    return "name the column that holds it with --id"
+
 def _refuse_other_images(first: Outcomes, other: Outcomes) -> None:
     "Raise `InputError` for ids that are in one of two alone."
     ours, theirs = first.table.index, other.table.index
@@ -46,7 +53,7 @@ def _refuse_other_images(first: Outcomes, other: Outcomes) -> None:
     if not lines: return
     shared = len(ours.intersection(theirs))
     hint = f"compare the {shared} that both hold with --common"
-    if not shared: hint = "an image needs the same id in both; name the column that holds it with --id"
+    if not shared: hint = f"an image needs the same id in both; {_id_hint(ours, theirs)}"
     raise InputError("\n  ".join([f"{first.name} and {other.name} do not hold the same images:", *lines, hint]))
 
 _SAME = {"label": "labels", "content": "contents of the image's file"} # what has to be the same, and how it is called

@@ -89,7 +89,10 @@ def _compared(run: Run, recipe: str | None, baseline: str | None) -> tuple[str, 
 def _picture_part(run: Run, rows: pd.DataFrame, recipe: str, baseline: str, names: Sequence[str], most: int) -> dict:
     "Pictures of the images whose answer changed, as many as there is room for."
     others = [name for name in run.manifest["recipes"] if name not in (recipe, baseline)]
-    changes, source = picture_changes(rows, [recipe, *others], baseline, names), run_images(run, names)
+    changes = picture_changes(rows, [recipe, *others], baseline, names)
+    try: source = run_images(run, names)
+    except InputError as error:
+        raise InputError(f"--pictures {most}: {error}, where the run had it; put it back, or leave this out") from error
     nothing = "the run does not know where its images are" if changes else "no recipe corrected or broke an image"
     if not changes or source is None: return {"notes": [*_notes(run), f"No pictures: {nothing}."]}
     shown = picture_cards(changes, source, most)

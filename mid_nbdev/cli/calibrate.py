@@ -14,6 +14,25 @@ from .app import command, print_table, say, show
 from ..errors import InputError
 
 # %% ../../nbs/cli/12_calibrate.ipynb #ccal004
+def _refuse_unread(
+    path: Path, # config.json
+    run, # run
+) -> bool: # may the file name any network? It may, where the network is found by a function or in the file's folder
+    "Raise `InputError` for a file that nothing would read for the run's network; one read elsewhere is said."
+    from mid_nbdev.evaluation.verify import read_origin
+    from mid_nbdev.networks.factory import is_code
+
+    origin = read_origin(run.folder)
+    if "model" not in origin: return False # unknown
+    name = origin["model"].partition(",")[0]
+    place = name.removeprefix("local-dir:") if name.startswith("local-dir:") else None
+    if "checkpoint" in origin: place = str(Path(origin["checkpoint"]).parent)
+    if place is None:
+        raise InputError(f"--config {path}: config.json is read beside a checkpoint or in a local-dir: folder, and "
+                         f"{name} has neither; leave it out, and give --temperature to mid predict and mid export")
+    if path.parent.resolve() != Path(place).resolve(): say(f"note: for this run's network {place}/config.json is read")
+    return is_code(name) or name.startswith("local-dir:")
+
 def _config_of(
     path: Path, # config.json
     run, # run
@@ -26,16 +45,16 @@ def _config_of(
 
     if path.name != NAME: raise InputError(f"--config {path}: expected a path that ends in {NAME}, beside a checkpoint")
     if not path.parent.is_dir(): raise InputError(f"--config {path}: there is no folder {path.parent}")
+    any_network = _refuse_unread(path, run)
     expected = Preprocessing(**run.manifest["preprocessing"])
     made = SimpleNamespace(preprocessing=expected, name=run.manifest["network"], num_classes=classes, feature_size=None)
     new = config_content(made, names)
     if not path.exists(): return new
     there = read_config(path.parent)
-    if there is None: raise InputError(f"--config {path}: is not of timm's layout, and stays")
-    if there.architecture.rpartition("/")[2].partition(".")[0] != new["architecture"].rpartition("/")[2]:
-        raise InputError(f"--config {path}: is of {there.architecture or 'an unnamed network'}, the run of "
-                         f"{run.manifest['network']}")
-    return json.loads(path.read_text())
+    if there is None: raise InputError(f"--config {path}: its layout is not timm's, so nothing is added")
+    same = there.architecture.rpartition("/")[2].partition(".")[0] == new["architecture"].rpartition("/")[2]
+    if same or any_network: return json.loads(path.read_text())
+    raise InputError(f"--config {path}: is of {there.architecture or 'an unnamed network'}, the run of {made.name}")
 
 def _store(path: Path, content: dict, recipe: str, temperature: float) -> None:
     "Add a temperature to a config.json."
@@ -70,6 +89,8 @@ def calibrate_command(
     opened = Run.open(run)
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"--plot {plot}: expected a file that ends in .png, .svg or .pdf")
+    if plot is not None and not plot.parent.is_dir(): raise InputError(f"--plot {plot}: there is no such folder")
+    if seed < 0: raise InputError(f"--seed {seed}: expected 0 or more")
     if missing := len(opened.missing()): say(f"{run}: unfinished, {missing} of {len(opened.parts())} parts are missing")
     asked, other = (None if text is None else str(parse_recipe(text)) for text in (recipe, match))
     found, names = calibrate_run(opened, asked, other, seed), kept_class_names(opened)

@@ -40,6 +40,8 @@ def _images(
     return source.take(spread_numbers(len(source), most)), not flat
 
 # %% ../../nbs/cli/10_choose.ipynb #ccho04b
+_FEW = 100 # images with which most gains are inconclusive
+
 def _command(
     model: str, # as it was given
     recipe: str, # recommended
@@ -77,7 +79,6 @@ def _reason(
     if choice.recipe == choice.best: return f"Gain: {gain}."
     return f"The gain of {choice.best}, {gain}, is inconclusive; evaluate more images to resolve it."
 
-
 # %% ../../nbs/cli/10_choose.ipynb #ccho005
 @command
 def choose_command(
@@ -100,6 +101,7 @@ def choose_command(
     classifier = network.load(model, preprocessing.given(), data)
     tell_preprocessing(classifier)
     source, labelled = _images(data, labels, network, classifier, images)
+    if len(source) < _FEW: say(f"note: {len(source)} images resolve large gains alone; some hundreds are better")
     if not labelled: say(f"{data}: no labels; predictions are compared with those of an average of 30 crops")
     spent = 3 if budget is None else budget
     found = measure(classifier, source, labelled, spent, **compute.given())

@@ -54,7 +54,8 @@ def _refuse_output(
         raise InputError(f"the network returns probabilities (they sum to {round(total)}), not logits: "
                          "remove its final softmax")
     if bool(((logits >= 0) & (logits <= 1)).all()) and isinstance([*network.modules()][-1], nn.Sigmoid):
-        raise InputError("the network ends in a sigmoid: expected logits of mutually exclusive classes")
+        raise InputError("the network ends in a sigmoid, and multi-label networks are not supported: expected "
+                         "logits of mutually exclusive classes")
 
 def refuse_layers(
     network: nn.Module, # network, which is not run
