@@ -56,6 +56,7 @@ def _refuse_other_images(first: Outcomes, other: Outcomes) -> None:
     if not shared: hint = f"an image needs the same id in both; {_id_hint(ours, theirs)}"
     raise InputError("\n  ".join([f"{first.name} and {other.name} do not hold the same images:", *lines, hint]))
 
+# %% ../../nbs/analysis/05_compare.ipynb #comp006b
 _SAME = {"label": "labels", "content": "contents of the image's file"} # what has to be the same, and how it is called
 
 def _refuse_other_truth(first: Outcomes, other: Outcomes) -> None:
