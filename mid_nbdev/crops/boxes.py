@@ -132,17 +132,17 @@ def resize(
 
 # %% ../../nbs/crops/01_boxes.ipynb #pinsent02
 def page_locked(
-    tensor: torch.Tensor, # on the CPU
-) -> torch.Tensor: # the same values
-    "A tensor in page-locked memory, if there is any left; the copy to a GPU only takes longer without."
+    tensor: torch.Tensor, # tensor on the CPU
+) -> torch.Tensor: # equal tensor
+    "Move a tensor to page-locked memory if any is left; otherwise the copy to a GPU is only slower."
     try: return tensor.pin_memory()
     except RuntimeError: return tensor
 
 def sent(
-    tensor: torch.Tensor, # on the CPU
-    device: torch.device, # where it is needed
-) -> torch.Tensor: # there
-    "A tensor on a device, behind what is queued there, without waiting for it."
+    tensor: torch.Tensor, # tensor on the CPU
+    device: torch.device, # target device
+) -> torch.Tensor: # tensor on the device
+    "Copy a tensor to a device asynchronously, in the order of the work queued there."
     return (page_locked(tensor) if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 # %% ../../nbs/crops/01_boxes.ipynb #7cf01b52

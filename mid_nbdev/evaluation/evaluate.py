@@ -176,9 +176,9 @@ def _uploader(
     return upload
 
 def _marker(
-    device: torch.device, # where parts are computed
-): # function that marks what is queued now, and returns a block that does not wait for what is queued later
-    "How the results of a part are fetched while the next part is in the queue."
+    device: torch.device, # device of the computation
+): # function that marks the work queued so far, and returns a context that does not wait for later work
+    "Build a function that lets the results of a part be fetched while the next part is queued."
     if device.type != "cuda": return nullcontext
     stream = torch.cuda.Stream(device)
 
@@ -266,7 +266,7 @@ def evaluate_parts(
 
     def computed() -> Iterator[Part]:
         slices, ahead = tee(parts)
-        begun: deque = deque() # what was begun, and a block to fetch its results in
+        begun: deque = deque() # parts in progress, each with a context for fetching its results
         most = int(device.type == "cuda") # a GPU computes the next part while rows are built
         early = 2 * max(CUT_TOGETHER, engine.batch_size) // len(plan.crops)
         images = read_images(source, chain.from_iterable(ahead), expected.resize_to, expected.interpolation,
