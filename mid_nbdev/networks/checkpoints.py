@@ -136,7 +136,7 @@ def read_checkpoint(
                          "save its weights with torch.save(network.state_dict(), FILE)")
     entries = _entries(held)
     if not entries:
-        keys = f" (it has {', '.join(map(repr, list(held)[:5]))})" if isinstance(held, Mapping) else ""
+        keys = f" (it has {', '.join(map(repr, list(held)[:5])) or 'no entries'})" if isinstance(held, Mapping) else ""
         if isinstance(held, Mapping) and any(isinstance(value, _Blank) for value in held.values()):
             keys += "; convert NumPy arrays with torch.from_numpy"
         raise InputError(f"{source}: expected a dictionary of tensors by name, found {type(held).__name__}{keys[:220]}")
