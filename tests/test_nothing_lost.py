@@ -171,7 +171,7 @@ def test_out_replaces_what_the_same_command_wrote_and_nothing_else(ending, tmp_p
     others = table_bytes(pd.DataFrame({"image": ["a"], "label": 3}), ending), b"mine", b"", b"\x00\xff"
     for mine in others:
         out.write_bytes(mine)
-        with pytest.raises(InputError, match="exists, and is not what this command writes; name another file"):
+        with pytest.raises(InputError, match="exists and was not written by this command; name another file"):
             write_table(out, found)
         assert out.read_bytes() == mine
 
@@ -192,7 +192,7 @@ def test_commands_replace_no_file_of_the_user(images, tmp_path):
                   ["bench", "--out", tmp_path / "table"], ["bench", "--out", tmp_path / "picture"],
                   ["histogram", images, "--out", tmp_path / "figure"]):
         done = CliRunner().invoke(app, list(map(str, words)))
-        assert done.exit_code == 2 and "exists, and is not what this command writes" in done.stderr, done.output
+        assert done.exit_code == 2 and "exists and was not written by this command" in done.stderr, done.output
     assert contents(tmp_path) == before
     for words in (["report", run.folder, "--out", tmp_path / "report.csv"],) * 2:
         assert CliRunner().invoke(app, list(map(str, words))).exit_code == 0

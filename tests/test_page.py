@@ -136,7 +136,7 @@ def test_text_has_contrast(scheme):
 
 @pytest.mark.parametrize("words, said", [
     (["--html", "page.txt"], "expected a file ending in .html"),
-    (["--html", "other.html"], "not what this command writes"),
+    (["--html", "other.html"], "was not written by this command"),
     (["--pictures", 3], "--pictures says what a page holds: give --html FILE, too"),
     (["--html", "a.html", "--recipe", "7RC"], "--recipe '7RC' is not in this run; it has CC, 5FC"),
     (["--html", "a.html", "--pictures", -1], "--pictures -1: expected 0 or more"),

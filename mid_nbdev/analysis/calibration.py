@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
+from .plots import COLORS
 from .stats import describe, halves, reliability
 from ..averaging.temperature import RANGE, fit_temperature, match_confidence, scale
 from ..errors import InputError
@@ -115,8 +116,8 @@ def plot_reliability(
     "Accuracy against confidence before and after."
     figure, axis = plt.subplots(figsize=(4.2, 4), layout="constrained")
     axis.plot([0, 100], [0, 100], color="0.7", linewidth=1)
-    for rows, name, color in ((found.before, f"{found.recipe}", "#999999"),
-                              (found.after, f"temperature {found.temperature:g}", "#0072b2")):
+    for rows, name, color in ((found.before, f"{found.recipe}", COLORS["other"]),
+                              (found.after, f"temperature {found.temperature:g}", COLORS["ours"])):
         binned = reliability(rows, bins)
         axis.plot(binned["confidence"], binned["top1"], color=color, label=name)
         axis.vlines(binned["confidence"], binned["top1_low"], binned["top1_high"], color=color, linewidth=0.8)

@@ -345,7 +345,7 @@ def plot_benchmark(
         wanted, label = _PANELS[name]
         rows = table[(table["section"] == name) & (table["figure"] == wanted)]
         ours = rows["case"].str.contains("this library") | (name not in ("peers", "formats"))
-        colors = [COLORS["RC" if own else "FC"] for own in ours]
+        colors = [COLORS["ours" if own else "other"] for own in ours]
         bars = axis.barh(rows["case"], rows["value"].astype(float), color=colors)
         axis.bar_label(bars, fmt="%.2f" if name == "efficiency" else "%.3g", padding=3, fontsize=7)
         axis.invert_yaxis()
