@@ -335,10 +335,11 @@ def told(output: dict, captions: Iterator[str]) -> dict:
     soup = BeautifulSoup(source, "html.parser")
     for table in soup.select("table.dataframe"):
         merge_headings(table)
-        clear = [cell for cell in table.find_all("td") if is_clear(cell.get_text())]
+        caption = "" if table.caption else next(captions, "")
+        clear = [cell for cell in table.find_all("td") if caption and is_clear(cell.get_text())]
         for cell in clear:
             cell["class"] = ["clear"]
-        if caption := next(captions, ""):
+        if caption:
             table.insert(0, Tag(name="caption"))
             marked = ", bold where clear of zero" if clear else ""
             measured = INTERVAL.search(table.get_text())
