@@ -14,7 +14,7 @@ import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
-from docs import Book
+from docs import Book, build
 from filelock import FileLock
 from nbformat.v4 import new_markdown_cell, new_notebook
 from pages import front_door
@@ -374,13 +374,10 @@ def test_no_machine_is_named(pages):
 def test_a_link_to_no_notebook_stops_the_build(copy, tmp_path):
     broken = tmp_path / "clone"
     shutil.copytree(copy, broken, symlinks=True)
-    notebook = broken / "nbs" / "crops" / "00_geometry.ipynb"
-    text = notebook.read_text(encoding="utf-8").replace("Nothing here touches a pixel", "See [this](09_gone.ipynb)")
-    notebook.write_text(text, encoding="utf-8")
-    run = subprocess.run(
-        [sys.executable, broken / "tools" / "docs.py", tmp_path / "docs"], capture_output=True, text=True
-    )
-    assert run.returncode == 1 and "crops/00_geometry.ipynb: links to 09_gone.ipynb, which is no notebook" in run.stderr
+    prose = "# A chapter\n\n> Nothing.\n\nSee [this](09_gone.ipynb)."
+    nbformat.write(new_notebook(cells=[new_markdown_cell(prose)]), broken / "nbs" / "crops" / "91_more.ipynb")
+    with pytest.raises(SystemExit, match="crops/91_more.ipynb: links to 09_gone.ipynb, which is no notebook"):
+        build(broken, tmp_path / "docs", "smalldocs")
     assert not (tmp_path / "docs").exists()
 
 

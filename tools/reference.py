@@ -302,7 +302,8 @@ def markdown(entry: Entry, source: str, level: int = 3) -> str:
         parts.append("\n".join(f"- {text}" for text in entry.parameters))
     if entry.result:
         parts.append(f"Returns {entry.result}")
-    if errors := [*entry.raises, *(f"``{text}``" for text in entry.errors)]:
+    written_so = [f"`` {text} ``" if text.endswith("`") else f"``{text}``" for text in entry.errors]
+    if errors := [*entry.raises, *written_so]:
         parts.append("Raises\n\n" + "\n".join(f"- {text}" for text in errors))
     if entry.calls:
         parts.append(f"Passes on the errors of {', '.join(f'`{name}`' for name in sorted(entry.calls))}.")
