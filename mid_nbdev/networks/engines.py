@@ -130,7 +130,11 @@ class TorchEngine:
     def _run(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
         for batch in batches: yield self._forward(batch.permute(0, 2, 3, 1))
 
-    def exact(self, size: int, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
+    def exact(
+        self,
+        size: int, # crops per forward pass
+        batches: Iterable[torch.Tensor], # of crops, ready for the network
+    ) -> Iterator[tuple[torch.Tensor, ...]]: # of each batch
         "PyTorch's outputs in float32."
         return TorchEngine(self.classifier, "float32", size).outputs(batches)
 
