@@ -24,6 +24,7 @@ from mid_nbdev.networks import converted, engines, formats
 from mid_nbdev.networks.classifier import Classifier, Preprocessing
 from mid_nbdev.networks.engines import TorchEngine, make_engine
 from mid_nbdev.networks.formats import Calibration, Change, Format, choose_format
+from mid_nbdev.networks.process import precision
 
 timm = pytest.importorskip("timm")
 SMALL = Preprocessing(48, 40, "bilinear", (0.5,) * 3, (0.5,) * 3)
@@ -76,7 +77,7 @@ def test_one_engine_computes_crops_of_several_sizes_in_their_order(tiny, name):
     pytest.importorskip(name)
     engine, exact = make_engine(tiny, name, batch_size=2), TorchEngine(tiny, batch_size=2)
     batches = [crops_of(side) for side in (40, 48, 40, 40, 48, 40, 48, 48, 40)]
-    with torch.inference_mode():
+    with precision("float32"), torch.inference_mode():  # as in an evaluation
         for ours, theirs in zip(engine.outputs(batches), exact.outputs(batches), strict=True):
             torch.testing.assert_close(ours[-1], theirs[-1], rtol=1e-3, atol=1e-4)
     assert set(engine.requests if name == "openvino" else engine.sessions) == {40, 48}

@@ -59,7 +59,7 @@ def all_rows(given: argparse.Namespace, network: str) -> dict[tuple[str, str], p
     "Rows of every recipe and format of a network, by image."
     data = {name: find_source(given.data / name / "images", given.data / name / "labels.csv") for name in SETS}
     classifier = opened(network, given.weights)
-    fitted = fitted_on(Compute(), classifier, data["eli500"])
+    fitted = fitted_on(Compute(), classifier, data["eli500"])  # read when it is needed
     names = list(data["val800"].names)
     found = kept_rows(given.kept / "val800" / f"{network}.npz", given.earlier / "val800", network, names)
     for dtype in given.formats:
@@ -88,12 +88,13 @@ def judge(given: argparse.Namespace) -> pd.DataFrame:
             found = pooled([own], [rows["CC", "float32"]])
             changed = int((own["prediction"] != exact["prediction"]).sum())
             counts = {"images": len(own), "crops": own["crops"].mean(), "changed": changed}
-            lines.append({"network": network, **about, **found, **counts})
-        own, base = ([rows[case] for rows in there.values()] for case in ((recipe, dtype), ("CC", "float32")))
-        crops = np.mean([some["crops"].mean() for some in own])
-        lines.append(
-            {"network": f"{len(own)} networks", **about, **pooled(own, base), "images": len(own[0]), "crops": crops}
-        )
+            title = network.replace("lite0", "efficientnet_lite0")
+            lines.append({"network": title, **about, **found, **counts})
+        beside = (recipe, dtype), ("CC", "float32"), ("20RC", "float32")
+        own, base, twenty = ([rows[case] for rows in there.values()] for case in beside)
+        against = {f"over_20RC_{name}": value for name, value in pooled(own, twenty).items()}
+        counts = {"images": len(own[0]), "crops": np.mean([some["crops"].mean() for some in own])}
+        lines.append({"network": f"{len(own)} networks", **about, **pooled(own, base), **counts, **against})
     return pd.DataFrame(lines)
 
 

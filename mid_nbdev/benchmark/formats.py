@@ -25,7 +25,7 @@ from ..evaluation.evaluate import fit_to_source, score
 from ..evaluation.formats import calibration_on
 from ..networks.choose import load_engine
 from ..networks.classifier import Classifier
-from ..networks.engines import CUDA_SIZES, Engine
+from ..networks.engines import CUDA_SIZES, ENGINES, Engine
 
 # %% ../../nbs/benchmark/03_formats.ipynb #fmtcase1
 _log = logging.getLogger(__name__)
@@ -33,11 +33,12 @@ _log = logging.getLogger(__name__)
 class _Case(NamedTuple):
     "What is measured."
     recipe: str # as the table calls it
-    dtype: str # precision, and how it is computed
+    dtype: str # precision, and the engine if it is another than the float32 rows'
     plan: Plan # of one recipe or a policy
     engine: Engine # that forwards the crops
 
 _FIXED = ("CC", "5FC+5MFC", "20RC") # recipes beside the policies
+_QUICK_BATCH = 4 # crops a forward pass at which engines are compared if there is little time
 
 def _cases(
     task: Task, # network and images
@@ -48,19 +49,22 @@ def _cases(
     quick: bool, # one batch size for all formats, instead of the fastest of each?
 ) -> list[_Case]: # the float32 center crop first
     "Every recipe in every format."
-    exact, cases = load_engine(classifier, engine, "float32", device=task.where), []
+    first = _QUICK_BATCH if quick and task.where.type == "cpu" else None # else the fastest of many is looked for
+    exact, cases = load_engine(classifier, engine, "float32", first, task.where), []
     size, fitted = exact.batch_size if quick else None, calibration_on(classifier, source)
-    for dtype in formats_of(task, exact.name):
+    offered = [dtype for name in ([*ENGINES] if engine == "auto" else [exact.name]) for dtype in formats_of(task, name)]
+    for dtype in dict.fromkeys(["float32", *offered]):
         low = dtype != "float32"
-        try: ready = load_engine(classifier, exact.name, dtype, size, task.where, calibration=fitted) if low else exact
-        except InputError as error: # a network may not stand int8, and a few images are too few to fit it on
+        try: ready = load_engine(classifier, engine, dtype, size, task.where, calibration=fitted) if low else exact
+        except InputError as error: # the network's answers may be others in int8, or the images too few to fit it on
             _log.warning("%s is not measured: %s", dtype, error)
             continue
         warm(ready)
-        cases += [_Case(recipe, dtype, make_plan(recipe), ready) for recipe in _FIXED]
+        title = dtype if ready.name == exact.name else f"{dtype}, {ready.name}"
+        cases += [_Case(recipe, title, make_plan(recipe), ready) for recipe in _FIXED]
         for budget in budgets:
             policy = fit_to_source(classifier, source, budget, engine=ready, dtype=dtype)
-            cases.append(_Case(f"auto ({budget:g} crops)", dtype, make_plan(policy), ready))
+            cases.append(_Case(f"auto ({budget:g} crops)", title, make_plan(policy), ready))
     return cases
 
 def _run(
@@ -68,7 +72,7 @@ def _run(
     case: _Case, # what is measured
 ) -> tuple[float, pd.DataFrame]: # seconds, rows
     "One evaluation, from files to rows."
-    seconds, rows = repeated(case.engine.classifier, source, case.plan, case.engine, case.dtype)
+    seconds, rows = repeated(case.engine.classifier, source, case.plan, case.engine, case.dtype.partition(",")[0])
     return seconds, rows.set_index("image")
 
 # %% ../../nbs/benchmark/03_formats.ipynb #fmtours1

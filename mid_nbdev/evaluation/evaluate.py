@@ -335,6 +335,8 @@ def match_to_source(
     compute = Compute.of(match_to_source, kwargs)
     classifier.require_features()
     classifier.matching = None
+    if (side := classifier.preprocessing.crop_size) >= classifier.preprocessing.resize_to:
+        return _log.info("nothing is matched: FULL is the center crop of %d pixels here", side)
     compute, engine, boxed = _sampled(classifier, source, VIEW_AND_CROP, images, compute, crops)
     with precision(compute.dtype), torch.no_grad(): features, _ = forward_crops(engine, classifier, boxed, True)
     assert features is not None

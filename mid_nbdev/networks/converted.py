@@ -25,7 +25,7 @@ from ..errors import InputError
 from .classifier import Classifier
 from .models import weights_hash
 from .outputs import same_answers, smooth_crops
-from .process import cache_file, cache_folder, one_thread, usable_cores
+from .process import cache_file, cache_folder, one_thread, own_precision, usable_cores
 from .views import Watch, fingerprint, was_looked_at
 
 # %% ../../nbs/networks/11_converted.ipynb #677a37d0
@@ -95,7 +95,7 @@ def _converted(
     if anew or not path.exists():
         path, size = cache_folder() / name, side or classifier.preprocessing.crop_size
         example = torch.zeros(2, size, size, 3, dtype=torch.uint8, device=classifier.device)
-        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        with own_precision(), torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings(action="ignore"):
             write_converted(path, lambda place: convert(Graph(classifier).eval(), example, place))
     return path
 

@@ -287,7 +287,7 @@ def use_channels_last(
 class Follower(nn.Module):
     "A module derived from a network by `_take`, always in evaluation mode, and rebuilt when the network changes."
 
-    _apart = ("matching", "_sizes") # attributes of a `Classifier` that do not affect the forward pass
+    _apart = ("matching", "_sizes", "stated_by", "label_names", "temperatures") # do not affect a forward pass
 
     def __init__(
         self,
