@@ -721,9 +721,9 @@ class Explorer {
 
   ask(slot, question) {
     this.numbers[slot] = (this.numbers[slot] ?? 0) + 1;
-    this.source.ask({ slot, number: this.numbers[slot], ...question });
     clearTimeout(this.late);
     if (!this.start.fixed) this.late = setTimeout(() => this.wait(), PATIENCE);
+    this.source.ask({ slot, number: this.numbers[slot], ...question });
   }
 
   askStrip() {

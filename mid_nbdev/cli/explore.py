@@ -71,7 +71,7 @@ def _serve(
     folder: Path, # for the notebook
     given: dict, # arguments of `_open_explorer`
     port: int, # where to serve; 0 for any that is free
-    no_browser: bool, # leave the browser to the reader?
+    browser: bool, # open it?
 ) -> list[str]: # the command line
     "How Voilà serves the explorer: on this machine alone, with a token."
     (folder / "explorer.ipynb").write_bytes(_notebook(given))
@@ -82,7 +82,7 @@ def _serve(
         port = free.getsockname()[1]
     line = [sys.executable, "-m", "voila", str(folder / "explorer.ipynb"), f"--port={port}", "--Voila.ip=127.0.0.1",
             "--Voila.auto_token=True", "--VoilaConfiguration.show_tracebacks=True"]
-    return [*line, "--no-browser"] if no_browser else line
+    return line if browser else [*line, "--no-browser"]
 
 @command
 def explore_command(
@@ -95,7 +95,7 @@ def explore_command(
     recipe: str | None = None, # recipe or policy to begin with (10RC, or the run's)
     seed: int = 0, # seed of the random crops
     port: int = 0, # on this machine; 0 takes a free one
-    no_browser: bool = False, # only print the address
+    browser: bool = True, # open it in a browser, or only print its address
 ) -> None:
     "Open the explorer in a browser: an image's crops, their average, and the network's answer at every place."
     if run is None and not (model and data):
@@ -109,4 +109,4 @@ def explore_command(
     opened = _open_explorer(**given)
     say(f"{len(opened.answers.album)} images; Ctrl-C ends it")
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(_serve(Path(folder), given, port, no_browser), cwd=folder, check=False)
+        subprocess.run(_serve(Path(folder), given, port, browser), cwd=folder, check=False)
