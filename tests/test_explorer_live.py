@@ -150,6 +150,7 @@ def test_two_networks_errors_in_place_and_only_the_last_wish_counts(opened):
     recipe.fill("20XC")
     recipe.press("Enter")
     says(opened, ".pane .error", "20XC", 1)
+    says(opened, ".pane .maphead .quiet", "leads")
     assert errors.nth(0).text_content() == ""
     recipe.fill("auto")
     recipe.press("Enter")
@@ -230,7 +231,8 @@ def free_port() -> int:
 
 def listening(port: int) -> set[str]:
     "The addresses, in hexadecimal, on which anything listens at a port."
-    lines = [line.split() for table in ("tcp", "tcp6") for line in Path("/proc/net", table).read_text().splitlines()[1:]]
+    tables = [Path("/proc/net", table).read_text().splitlines()[1:] for table in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables for line in table]
     places = (local.split(":") for _, local, _, state, *_ in lines if state == "0A")
     return {address for address, number in places if int(number, 16) == port}
 

@@ -186,6 +186,7 @@ class Pane {
     this.map = null;
     this.lit = null;
     this.painted = [];
+    this.space = null;
     this.timer = null;
     this.id = `mid-${Math.random().toString(36).slice(2, 9)}`;
     this.build();
@@ -230,7 +231,9 @@ class Pane {
     this.chosen = make("select", { "aria-label": "class of the map", onchange: () => this.explorer.choose(Number(this.chosen.value)) });
     this.mapState = make("span", { class: "quiet" });
     this.mapCanvas = make("canvas", { role: "img" });
-    this.mapDots = make("svg", { "aria-hidden": "true" });
+    this.dots = make("g");
+    this.ring = make("g", { class: "ring" }, make("circle", { class: "under", r: 9 }), make("circle", { class: "over", r: 9 }));
+    this.mapDots = make("svg", { "aria-hidden": "true" }, this.dots, this.ring);
     this.mapBox = make("div", { class: "map" }, this.mapCanvas, this.mapDots);
     this.answer = make("p", { class: "answer quiet" });
     this.left = make("div", { class: "body" },
@@ -300,9 +303,9 @@ class Pane {
     if (text) this.root.setAttribute("aria-busy", this.scene ? "true" : "false");
   }
 
-  showMap(map) { this.map = map; this.drawMap(); }
+  showMap(map) { this.map = map; if (this.space) this.drawMap(); }
 
-  showPlace(place) { this.place = place; this.drawPlace(); }
+  showPlace(place) { this.place = place; if (this.space) this.drawPlace(); }
 
   dispose() { this.stop(); this.watch.disconnect(); this.root.remove(); }
 
@@ -333,11 +336,25 @@ class Pane {
   // ----------------------------------------------------------------------------------------------------------- drawing
 
   draw() {
-    if (!this.scene) return;
+    if (!this.scene || !this.left.clientWidth) return;
+    this.measure();
     this.drawTitle();
     this.drawBoxes();
     this.drawCount();
     this.drawMap();
+    this.drawPlace();
+  }
+
+  // The room that there is, measured once for all that is drawn in it.
+  measure() {
+    const { down, right } = this.room();
+    const wide = this.left.clientWidth;
+    const scale = Math.min(wide / Math.max(right, 1), 220 / Math.max(down, 1));
+    const [width, height] = [Math.min(Math.max(right * scale, 12), wide), Math.max(down * scale, 12)];
+    this.space = { width, height, photo: this.photo.clientWidth, chart: Math.max(this.right.clientWidth, 240) };
+    this.mapBox.style.width = `${width}px`;
+    this.mapBox.style.height = `${height}px`;
+    this.mapDots.setAttribute("viewBox", `0 0 ${width} ${height}`);
   }
 
   drawTitle() {
@@ -359,7 +376,6 @@ class Pane {
         make("rect", { class: "box", ...frame, stroke: color, "stroke-dasharray": mirrored ? "6 4" : null, "data-crop": number })];
     }));
     this.lightBoxes();
-    this.drawHand();
   }
 
   // The crops that are averaged so far are in sight, the others faint; one that is lit stands out.
@@ -383,7 +399,8 @@ class Pane {
     const set = (node, values) => { for (const [name, value] of Object.entries(values)) node.setAttribute(name, value); };
     for (const rect of [under, over]) set(rect, { x: left + 0.5, y: top + 0.5, width: size - 1, height: size - 1 });
     this.handle.classList.toggle("rest", !this.explorer.state.place);
-    const radius = (7 * width) / Math.max(this.photo.clientWidth, 100);
+    this.ring.setAttribute("transform", `translate(${this.onMap(top, left)})`);
+    const radius = (7 * width) / Math.max(this.space.photo, 100);
     set(grip, { cx: left + size / 2, cy: top + size / 2, r: radius, "stroke-width": radius / 4 });
   }
 
@@ -402,17 +419,10 @@ class Pane {
       make("b", {}, this.name(first)), " ", mark(first, this.scene.label) ?? "", ` ${percent(value)}`,
       others.length ? `, then ${others.map(([number, p]) => `${this.name(number)} ${percent(p)}`).join(", ")}.` : ".");
     this.handle.setAttribute("aria-label", `Crop to move: ${this.answer.textContent} Arrow keys move it by one pixel, with Shift by eight.`);
-    this.drawDots();
   }
 
   drawMap() {
-    const { down, right } = this.room();
-    const wide = this.left.clientWidth;
-    if (!wide) return;
-    const scale = Math.min(wide / Math.max(right, 1), 220 / Math.max(down, 1));
-    const [width, height] = [Math.max(right * scale, 12), Math.max(down * scale, 12)];
-    this.mapBox.style.width = `${Math.min(width, wide)}px`;
-    this.mapBox.style.height = `${height}px`;
+    const { width, height, photo } = this.space;
     this.heat.hidden = !this.explorer.state.overlay;
     const chosen = this.following();
     const ready = this.map && this.map.p[chosen];
@@ -420,21 +430,19 @@ class Pane {
     this.mapState.textContent = !ready ? "\u2026" : this.map.done ? `leads at ${Math.round(100 * leading)} % of the places` : `every ${this.map.step} pixels, refining \u2026`;
     this.mapCanvas.setAttribute("aria-label", ready ? `${this.name(chosen)} leads at ${Math.round(100 * leading)} % of the places` : "being computed");
     if (!ready) for (const canvas of [this.mapCanvas, this.heat]) canvas.width = canvas.height = 0;
-    const wanted = ready ? [this.map, chosen, wide, this.photo.clientWidth] : [];
+    const wanted = ready ? [this.map, chosen, width, height, photo] : [];
     if (ready && !wanted.every((value, number) => value === this.painted[number])) {
-      paint(this.mapCanvas, this.map, chosen, Math.min(width, wide), height);
+      paint(this.mapCanvas, this.map, chosen, width, height);
       this.heatOnPhoto();
     }
     this.painted = wanted;
-    this.drawPlace();
-    this.drawDots();
   }
 
   // The same map over the photo, where the crops' centers can be.
   heatOnPhoto() {
     const { width, height, crop_size: size } = this.scene;
     const { down, right } = this.room();
-    const scale = (this.photo.clientWidth / width) * Math.min(window.devicePixelRatio || 1, 2);
+    const scale = (this.space.photo / width) * Math.min(window.devicePixelRatio || 1, 2);
     this.heat.width = width * scale;
     this.heat.height = height * scale;
     const context = this.heat.getContext("2d");
@@ -442,21 +450,19 @@ class Pane {
     context.drawImage(this.mapCanvas, (size / 2) * scale, (size / 2) * scale, Math.max(right, 1) * scale, Math.max(down, 1) * scale);
   }
 
-  drawDots() {
+  // Where a crop is on the map, pixels.
+  onMap(top, left) {
     const { down, right } = this.room();
-    const [width, height] = [this.mapBox.clientWidth, this.mapBox.clientHeight];
-    const spot = (top, left) => [(left / Math.max(right, 1)) * width, (top / Math.max(down, 1)) * height];
+    return [(left / Math.max(right, 1)) * this.space.width, (top / Math.max(down, 1)) * this.space.height];
+  }
+
+  drawDots() {
     const shown = this.count();
-    this.mapDots.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const dots = this.scene.boxes.map(([top, left, size], number) => {
       if (size !== this.scene.crop_size || number >= shown) return null;
-      return dot(this.scene.kinds[number][0], ...spot(top, left), number === this.lit ? 8 : 4.5);
+      return dot(this.scene.kinds[number][0], ...this.onMap(top, left), number === this.lit ? 8 : 4.5);
     });
-    const { top, left } = this.hand();
-    const [x, y] = spot(top, left);
-    this.mapDots.replaceChildren(...dots.filter(Boolean),
-      make("circle", { class: "ring", cx: x, cy: y, r: 9, fill: "none", stroke: "#000", "stroke-width": 4.5 }),
-      make("circle", { cx: x, cy: y, r: 9, fill: "none", stroke: "#fff", "stroke-width": 2.2 }));
+    this.dots.replaceChildren(...dots.filter(Boolean));
   }
 
   drawCount() {
@@ -483,7 +489,7 @@ class Pane {
     const { levels, boxes } = this.scene;
     const chosen = this.following();
     const place = this.scene.classes.indexOf(chosen);
-    const [width, height, low, high] = [Math.max(this.right.clientWidth, 240), 178, 8, 62];
+    const [width, height, low, high] = [this.space.chart, 178, 8, 62];
     const leads = Object.fromEntries(Object.entries(levels).map(([level, { p, first }]) => [level,
       first.map(([best, value, , next], number) => (p[number][place] - (best === chosen ? next ?? 0 : value)) / 1000)]));
     const every = Object.values(leads).flat();
@@ -592,7 +598,7 @@ class Pane {
 
   walk(event) {
     const step = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -1e9, End: 1e9 }[event.key];
-    if (step === undefined) return;
+    if (step === undefined || !this.scene) return;
     event.preventDefault();
     this.kept = undefined;
     this.light(clamp((this.lit ?? (step > 0 ? -1 : 0)) + step, 0, this.scene.boxes.length - 1));
@@ -626,7 +632,7 @@ class Pane {
   }
 
   toggle() {
-    if (this.timer) { this.stop(); return; }
+    if (!this.scene || this.timer) { this.stop(); return; }
     const most = this.scene.boxes.length;
     let count = this.count() >= most ? 0 : this.count();
     this.play.textContent = "\u23F8";
@@ -756,7 +762,7 @@ class Explorer {
 
   askMap() {
     const { image, panes } = this.state;
-    this.ask("map", { image, panes, classes: this.panes.map((pane) => pane.scene.classes) });
+    this.ask("map", { image, panes, classes: this.panes.map((pane) => pane.scene?.classes ?? []) });
   }
 
   // One question at a time: while one is on its way, only the latest place is remembered.
@@ -764,7 +770,7 @@ class Explorer {
     if (this.waiting.place) { this.waiting.again = true; return; }
     const { image, panes, place } = this.state;
     this.waiting = { place: true, again: false, left: panes.length };
-    this.ask("place", { image, panes, ...place, classes: this.panes.map((pane) => pane.scene.classes) });
+    this.ask("place", { image, panes, ...place, classes: this.panes.map((pane) => pane.scene?.classes ?? []) });
   }
 
   hear(answer) {
@@ -773,7 +779,7 @@ class Explorer {
     Object.assign(this.names, answer.names);
     const pane = this.panes[answer.pane ?? 0];
     if (answer.slot === "strip") this.showStrip(answer);
-    else if (answer.error) { (pane ?? this.panes[0]).fail(answer.error); this.waiting.place = false; }
+    else if (answer.error) this.failed(pane ?? this.panes[0], answer);
     else if (answer.note) { if (!pane.map) pane.mapState.textContent = answer.note; }
     else if (answer.slot === "scene") this.showScene(pane, answer.scene);
     else if (answer.slot === "map") pane.showMap(answer.map);
@@ -788,7 +794,19 @@ class Explorer {
     const [found, value] = scene.answer ?? scene.center;
     const verdict = scene.label === null ? "" : found === scene.label ? ", right" : ", wrong";
     this.said.textContent = `${scene.name}: ${pane.name(found)} ${percent(value)}${verdict}`;
-    if (!this.panes.every((one) => one.scene && one.scene.image === this.state.image)) return;
+    this.arrived();
+  }
+
+  failed(pane, { slot, error }) {
+    pane.fail(error);
+    this.waiting.place = false;
+    if (slot === "scene") this.arrived();
+  }
+
+  // When each view has its scene, or has said why not, their maps are asked for.
+  arrived() {
+    const there = this.panes.filter((pane) => pane.scene?.image === this.state.image);
+    if (!there.length || this.panes.some((pane) => !there.includes(pane) && !pane.error.textContent)) return;
     this.askMap();
     if (this.state.place) this.askPlace();
   }
@@ -888,13 +906,13 @@ class Explorer {
 
   setCount(count) {
     this.state.count = count;
-    for (const pane of this.panes) { if (pane.scene) { pane.lightBoxes(); pane.drawCount(); } }
+    for (const pane of this.panes) { if (pane.space) { pane.lightBoxes(); pane.drawCount(); } }
   }
 
   moveTo(top, left) {
     const { down, right } = this.panes[0].room();
     this.state.place = { top: clamp(top, 0, down), left: clamp(left, 0, right) };
-    for (const pane of this.panes) pane.drawPlace();
+    for (const pane of this.panes) if (pane.space) pane.drawPlace();
     this.askPlace();
   }
 
@@ -915,7 +933,7 @@ class Explorer {
   toggleOverlay() {
     this.state.overlay = !this.state.overlay;
     this.overlay.setAttribute("aria-pressed", String(this.state.overlay));
-    for (const pane of this.panes) if (pane.scene) pane.drawMap();
+    for (const pane of this.panes) if (pane.space) pane.drawMap();
   }
 
   toggleCompare() {
