@@ -93,7 +93,13 @@ TIMED = """async () => {{
     const one = (what) => document.querySelector(".mid-explorer " + what);
     const start = performance.now();
     {act};
-    while (!({done})) await new Promise(requestAnimationFrame);
+    await new Promise((resolve) => {{
+        const look = () => {{ if ({done}) {{ watch.disconnect(); resolve(); }} }};
+        const watch = new MutationObserver(look);
+        watch.observe(document.body, {{subtree: true, childList: true, characterData: true, attributes: true}});
+        look();
+    }});
+    await new Promise(requestAnimationFrame);
     return performance.now() - start;
 }}"""
 VIEW = """one(".photo img")?.alt === "{}" && one(".pane").ariaBusy === "false" """

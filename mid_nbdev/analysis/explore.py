@@ -219,7 +219,7 @@ def _make_widget(
 
     def asked(_, question, __) -> None:
         view, slot, number = (question[name] for name in ("view", "slot", "number"))
-        if slot != "place": widget.send({"view": view, "slot": slot, "number": number, "received": True})
+        if slot == "scene": widget.send({"view": view, "slot": slot, "number": number, "received": True})
         worker.ask(slot, number, answers.steps(question), view)
     widget.on_msg(asked)
     return widget

@@ -515,7 +515,7 @@ class Pane {
     this.chart.replaceChildren(
       make("text", { x: 0, y: 12 }, `Lead of ${subject} over the best other class`),
       make("line", { class: "zero", x1: low, x2: width - high, y1: y(0), y2: y(0) }),
-      make("text", { x: width - high + 6, y: y(0) + 4 - (ends.some((end) => Math.abs(end.at - y(0) - 4) < 12) ? 400 : 0) }, "0"),
+      ...(ends.some((end) => Math.abs(end.at - y(0) - 4) < 12) ? [] : [make("text", { x: width - high + 6, y: y(0) + 4 }, "0")]),
       make("text", { x: low, y: height - 6 }, "1"),
       make("text", { x: x(boxes.length), y: height - 6, "text-anchor": "end" }, `${boxes.length} crops`),
       make("line", { class: "stop", x1: x(stop), x2: x(stop), y1: 30, y2: height - 20 }),
@@ -670,8 +670,7 @@ class Explorer {
     };
     this.build(element);
     source.listen((answer) => this.hear(answer));
-    this.askScene();
-    this.askStrip();
+    this.askScene(true);
   }
 
   build(element) {
@@ -733,12 +732,15 @@ class Explorer {
   }
 
   askStrip() {
+    this.stripDue = false;
     const { filter, offset, seed, panes } = this.state;
     this.ask("strip", { filter, offset, seed, ...panes[0] });
   }
 
-  askScene() {
+  // The strip is asked for behind the scene, which is what the eye is on.
+  askScene(strip = false) {
     const { image, panes, seed } = this.state;
+    this.stripDue = strip || this.stripDue;
     for (const pane of this.panes) pane.busy();
     this.waiting.place = false;
     this.numbers.place = (this.numbers.place ?? 0) + 1;
@@ -777,6 +779,7 @@ class Explorer {
     this.heard();
     if (answer.received || answer.number !== this.numbers[answer.slot]) return;
     Object.assign(this.names, answer.names);
+    if (answer.slot === "scene" && this.stripDue) this.askStrip();
     const pane = this.panes[answer.pane ?? 0];
     if (answer.slot === "strip") this.showStrip(answer);
     else if (answer.error) this.failed(pane ?? this.panes[0], answer);
@@ -919,15 +922,13 @@ class Explorer {
   redraw() {
     const { seeds } = this.start;
     this.state.seed = seeds ? (this.state.seed + 1) % seeds : this.state.seed + 1;
-    this.askScene();
-    if (!this.start.fixed) this.askStrip();
+    this.askScene(!this.start.fixed);
   }
 
   changePane(index, change) {
     Object.assign(this.state.panes[index], change);
     this.state.count = null;
-    this.askScene();
-    if (!index) this.askStrip();
+    this.askScene(!index);
   }
 
   toggleOverlay() {
