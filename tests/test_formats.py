@@ -229,7 +229,9 @@ def test_a_format_is_measured_once_for_fits_and_the_run(tiny, photos, tmp_path, 
         evaluate_run(network, photos, fitted, tmp_path / "run", **wanted)
     said = [one.getMessage() for one in caplog.records]
     assert len(measured) == 1 and sum(text.startswith("dtype bfloat16: 20 crops/s") for text in said) == 1
-    assert sum("matched to center crops: mean and deviation of 96 features, measured in" in text for text in said) == 1
+    assert (
+        sum("matched to center crops: 96 features, in bfloat16, on 30 unlabelled images" in text for text in said) == 1
+    )
 
 
 def test_a_network_that_does_not_stand_a_format_is_refused(tiny, monkeypatch):

@@ -334,15 +334,13 @@ def match_to_source(
     "Match larger views to center crops on some of a source's images."
     compute = Compute.of(match_to_source, kwargs)
     classifier.require_features()
-    classifier.matching = None
-    if (side := classifier.preprocessing.crop_size) >= classifier.preprocessing.resize_to:
-        return _log.info("nothing is matched: FULL is the center crop of %d pixels here", side)
+    classifier.matching, expected = None, classifier.preprocessing
+    if expected.crop_size >= expected.resize_to: return _log.info("nothing is matched: FULL is the center crop here")
     compute, engine, boxed = _sampled(classifier, source, VIEW_AND_CROP, images, compute, crops)
     with precision(compute.dtype), torch.no_grad(): features, _ = forward_crops(engine, classifier, boxed, True)
     assert features is not None
-    classifier.matching = fit_matching(features)
-    _log.info("FULL and MFULL are matched to center crops: mean and deviation of %d features, measured in %s on %d "
-              "unlabelled images", features.shape[1], compute.dtype, len(features) // 2)
+    classifier.matching, told = fit_matching(features), (features.shape[1], compute.dtype, len(features) // 2)
+    _log.info("FULL and MFULL are matched to center crops: %d features, in %s, on %d unlabelled images", *told)
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #a24a1278
 @delegates(Compute)
