@@ -79,10 +79,8 @@ def test_no_line_of_code_is_cut(page):
 def test_the_names_of_rows_stay_in_sight(page):
     page.set_viewport_size({"width": 1000, "height": 900})
     page.goto("paper/table_3.html")
-    box, name = (
-        page.locator("main .cell-output-display").nth(1),
-        page.locator("main td", has_text="Average of SM of 20 RCs").first,
-    )
+    name = page.locator("main td", has_text="Average of SM of 20 RCs").first
+    box = page.locator("main .cell-output-display", has=page.locator("td", has_text="Average of SM of 20 RCs")).first
     before = name.bounding_box()["x"]
     assert box.evaluate("box => box.scrollWidth > box.clientWidth && (box.scrollLeft = 300) && box.scrollLeft") == 300
     assert abs(name.bounding_box()["x"] - before) < 2

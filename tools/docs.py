@@ -445,7 +445,7 @@ def settle(folder: Path, home: str) -> None:
         text = re.sub(r"(?<=<code>)[^<]*", with_options, text)
         for written, spoken in ACCESS:
             text = re.sub(written, spoken, text)
-        text = text.replace("</head>", f"{head_of(path.relative_to(folder).as_posix(), home)}</head>", 1)
+        text = text.replace("<head>", f"<head>{head_of(path.relative_to(folder).as_posix(), home)}", 1)
         path.write_text(text, encoding="utf-8")
     for path in folder.rglob("*.css"):
         text = path.read_text(encoding="utf-8")
