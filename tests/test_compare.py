@@ -68,7 +68,7 @@ REFUSED = {
     "empty ids": (ANSWERS.assign(id=""), "40 rows have no id"),
     "no id": (ANSWERS.rename(columns={"id": "n"}), "no column says which image a row is of; .*--id"),
     "two ids": (ANSWERS.assign(image="a"), "'id' and 'image' have two readings; say which is meant, as --id 'id'"),
-    "no answers": (ANSWERS[["id"]], "no column says whether an answer was right"),
+    "no answers": (ANSWERS[["id"]], "no column says whether a prediction was correct"),
     "other words": (ANSWERS.assign(correct="2"), "expected 0 or 1"),
     "a gap": (ANSWERS.assign(correct=ANSWERS["correct"].where(ANSWERS["id"] != "003")),
               "1 rows do not have it .first: '003'"),

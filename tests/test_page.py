@@ -8,6 +8,7 @@ from importlib.resources import files
 import numpy as np
 import pandas as pd
 import pytest
+from browser import needs_chromium
 from PIL import Image
 from test_right_reports import make_rows, make_run, mid
 
@@ -78,6 +79,34 @@ def test_pictures_are_filtered_by_the_rows_of_the_table(tmp_path):
     changes = [json.loads(li["data-changes"]) for li in page.every("li") if "data-changes" in li]
     kinds = {tuple(pair) for some in changes for pair in some}
     assert kinds <= set(links) and {recipe for recipe, _ in links} <= {"5FC", "20RC"}
+
+
+@needs_chromium
+@pytest.mark.long
+def test_a_browser_shows_filters_and_prints_it(browser, tmp_path):
+    for number in range(8): Image.new("RGB", (50, 30), (30 * number, 90, 60)).save(tmp_path / f"{number}.png")
+    (tmp_path / "labels.csv").write_text("file,label\n" + "".join(f"{number}.png,1\n" for number in range(8)))
+    run = make_run(tmp_path / "run", recipes="CC,5FC,20RC", rows=make_rows("CC,5FC,20RC", 8))
+    origin = make_origin("torchvision/mobilenet_v2", tmp_path, tmp_path / "labels.csv")
+    (run.folder / "origin.json").write_text(json.dumps(origin))
+    (tmp_path / "page.html").write_bytes(page_bytes(run, pictures=8))
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    opened, asked, wrong = context.new_page(), [], []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("console", lambda message: wrong.append(message.text))
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.goto((tmp_path / "page.html").as_uri())
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+    shown = lambda: opened.locator(".pictures > li:visible").count()
+    everything, link = shown(), opened.locator("a[data-recipe]").first
+    link.click()
+    assert shown() == int(link.inner_text()) <= everything
+    assert f"{shown()} shown: " in opened.inner_text("#filter")
+    opened.click("#filter button")
+    assert shown() == everything
+    assert len(opened.pdf(format="A4")) > 10_000
+    assert not wrong and [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    context.close()
 
 
 def test_names_cannot_write_into_the_page(tmp_path):

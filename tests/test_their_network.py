@@ -84,7 +84,7 @@ def test_a_function_of_their_code_makes_the_network(project):
     assert torch.allclose(classifier(crops), same(crops), atol=1e-5)
     _, err = mid("evaluate", "my_nets:make", "--data", "images", "--out", "run", "--recipes", "CC,5FC")
     assert "my_nets:make is made by my_nets.py" in err
-    assert "by the transform of my_nets:make" in err
+    assert "from the transform of my_nets:make" in err
     assert len(Run.open("run").rows()) == 16
     assert "timm's configuration of this network" in load_named("my_nets:bare").stated_by
 
@@ -108,11 +108,11 @@ def test_code_beside_images_is_not_run(project):
         (project / place).write_text(trap)
     for data in ("images", "images/*/*.png"):
         _, err = mid("evaluate", "images.my_trap:make", "--data", data, status=2)
-        assert "it lies in the images' folder" in err
+        assert "it is in the images' folder" in err
     _, err = mid("predict", ".", "--model", "my_nets:make", status=2)
-    assert "working directory lies in the images' folder" in err
+    assert "working directory is in the images' folder" in err
     _, err = mid("evaluate", "my_trap:make", "--data", ".", cwd="images", status=2)
-    assert "working directory lies" in err
+    assert "working directory is" in err
     with pytest.raises(InputError, match="only run if named on the command line"):
         load_classifier("my_nets:make")
     assert "my_nets" not in sys.modules
@@ -136,7 +136,7 @@ def test_verify_imports_nothing_that_is_not_named(project):
     del sys.modules["my_nets"]
     (project / "my_nets.py").write_text("raise SystemExit")
     _, err = mid("verify", "run")
-    assert "only run if it is named; give --model my_nets:make" in err
+    assert "only runs if you name it; give --model my_nets:make" in err
     (project / "my_nets.py").write_text(NETS)
     assert "8 of them identical" in mid("verify", "run", "--model", "my_nets:make")[0]
 
@@ -214,8 +214,9 @@ def test_a_transform_is_read(project):
     with torch.no_grad():
         expected = network(v2.Compose(steps)(image)[None]).softmax(-1)
     assert torch.allclose(wrapper(image), expected, atol=1e-5)
-    for given, message in (({"transform": v2.Compose([v2.RandomCrop(32)])}, "RandomCrop is no step"),
-                           ({"transform": v2.Compose(steps), "preprocessing": SMALL}, "not both"), ({}, "not both"),
+    for given, message in (({"transform": v2.Compose([v2.RandomCrop(32)])}, "RandomCrop is not a step"),
+                           ({"transform": v2.Compose(steps), "preprocessing": SMALL}, "give exactly one of them"),
+                           ({}, "give exactly one of them"),
                            ({"preprocessing": v2.Compose(steps)}, "as transform=")):
         with pytest.raises(InputError, match=message):
             Classifier(network, **given)
@@ -307,8 +308,8 @@ def test_predictions_of_a_run_are_those_of_the_wrapper(four):
 @pytest.mark.parametrize(("options", "message"), [
     (["--predictions", "rows.csv", "--top", "0"], "takes a .parquet file"),
     (["--top", "2"], "--top needs --predictions"),
-    (["--predictions", "rows.csv", "--predictions-of", "20RC"], "is none of --recipes CC,5FC"),
-    (["--predictions", "none/rows.csv"], "there is no folder none"),
+    (["--predictions", "rows.csv", "--predictions-of", "20RC"], "expected one of CC,5FC"),
+    (["--predictions", "none/rows.csv"], "the folder none does not exist"),
     (["--predictions", "rows.txt"], "expected .csv"),
     (["--predictions", "best.pth"], "a file ending in '.pth'"),
     (["--predictions", "x.csv", "--top", "-1"], "1 or more"),
@@ -348,19 +349,21 @@ def test_a_run_is_calibrated(four):
         noise = np.random.default_rng(number).integers(0, 256, (40, 44, 3), dtype=np.uint8)
         Image.fromarray(noise).save(Path("images") / "dacb"[number % 4] / f"{number}.png")
     mid(*run, "--out", "more", "--keep", "crops", "--predictions", "rows.csv")
-    _, err = mid("calibrate", "more", "--config", "config.json", "--plot", "plot.png")
+    assert "no temperature from 0.05 to 20 fits the 24 images" in mid("calibrate", "more", status=2)[1]  # noise
+    assert "--seed -1: expected 0 or more" in mid("calibrate", "more", "--seed", "-1", status=2)[1]
+    _, err = mid("calibrate", "more", "--match", "CC", "--config", "config.json", "--plot", "plot.png")
     found = read_config(".").temperatures["5FC"]
     assert f"temperature {found:g} for 5FC" in err
     assert Path("plot.png").stat().st_size > 1000
     wrapper = MID(load_classifier("timm/test_resnet", "best.pth"), "5FC")
     assert wrapper.scaled_by == found
     assert "temperature" in mid("predict", "images/a/1.png", "--model", *four[:3], "--recipe", "5FC")[1]
-    mid("calibrate", "more", "--match", "CC")
-    table = calibrate_run(Run.open("more"), "CC").table()
+    table = calibrate_run(Run.open("more"), "CC", match="CC").table()
     assert table["top1"].nunique() == 1
     crops = answers_of_crops(read_crops(Run.open("more")), "5FC", Run.open("more").manifest["crops"])
     assert np.allclose(crops.probabilities, read_answers(Run.open("more"), "5FC").probabilities, atol=1e-2)
-    assert "expected a path that ends in config.json" in mid("calibrate", "more", "--config", "x.pth", status=2)[1]
+    refused = mid("calibrate", "more", "--match", "CC", "--config", "x.pth", status=2)[1]
+    assert "expected a path that ends in config.json" in refused
 
 
 @pytest.mark.long

@@ -25,7 +25,7 @@ from ..errors import InputError
 # %% ../../nbs/analysis/11_balance.ipynb #bal00006
 def read_class_weights(
     given: str | Path, # "balanced", or a CSV of class,weight; classes by name or number
-    num_classes: int, # classes that there are
+    num_classes: int, # number of classes
     class_names: Sequence[str] = (), # by class number, if they are known
 ) -> np.ndarray: # float64 (num_classes,), 0 or more
     "The weight of each class. Raises `InputError` for a file that is none, or a weight below 0."
@@ -59,7 +59,7 @@ def _class_measures(
     prediction: np.ndarray, # the same, or k for any other class
     weights: np.ndarray, # of the k classes
 ) -> dict[str, float]: # percent
-    "What the counts of each class come to."
+    "Measures from the counts of each class."
     groups = label[label == prediction], label, prediction
     counts = [np.bincount(some, minlength=len(weights) + 1)[:-1] for some in groups]
     hits, images, answers = (some[counts[1] > 0] for some in counts)
@@ -69,7 +69,7 @@ def _class_measures(
 
 def _pair_measures(
     label: np.ndarray, # of every image, 0 or 1
-    place: np.ndarray, # of its probability of class 1 among all that there are, the lowest is 0
+    place: np.ndarray, # of its probability of class 1 among all of them; 0 is the lowest
 ) -> dict[str, float]: # percent; NaN where one of the classes has no image
     "ROC AUC and average precision of two classes, from the counts above every threshold."
     found, others = (np.cumsum(np.bincount(place[label == truth], minlength=place.max() + 1)[::-1]) for truth in (1, 0))
@@ -162,8 +162,8 @@ def readable_balance(
 def confusion(
     rows: pd.DataFrame, # rows of one recipe
     class_names: Sequence[str] = (), # by class number, if they are known
-) -> pd.DataFrame: # a row for each true class, a column for each answer, both by name; numbers of images
-    "How often each class was taken for each; classes that are neither a label nor an answer are left out."
+) -> pd.DataFrame: # a row per true class, a column per prediction, by name; numbers of images
+    "Confusion matrix; classes that are neither a label nor a prediction are left out."
     classes = np.unique(rows[["label", "prediction"]])
     answers, labels = (torch.from_numpy(np.searchsorted(classes, rows[name])) for name in ("prediction", "label"))
     counts = multiclass_confusion_matrix(answers, labels, max(2, len(classes)))[:len(classes), :len(classes)].numpy()
@@ -175,7 +175,7 @@ def confused_pairs(
     class_names: Sequence[str] = (), # by class number, if they are known
     most: int = 15, # pairs
 ) -> pd.DataFrame: # label, answer, images, share (of the true class's images, percent); the most frequent first
-    "The classes that are taken for each other most often."
+    "The most confused pairs of classes."
     named = lambda number: class_called(number, class_names)
     wrong = rows[rows["label"] != rows["prediction"]]
     counts = wrong.groupby(["label", "prediction"], as_index=False).size().rename(columns={"size": "images"})
@@ -189,7 +189,7 @@ def plot_confusion(
     title: str = "", # title
     most: int = 30, # classes: of more, those that are confused most are drawn
 ) -> Figure: # the figure
-    "The share of each true class's images that was taken for each class."
+    "The share of each true class's images that was predicted as each class."
     wrong = matrix.to_numpy() * (1 - np.eye(len(matrix), dtype=int))
     places = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:most])
     shown = matrix.iloc[places, places]
@@ -200,6 +200,6 @@ def plot_confusion(
     sns.heatmap(shares, cmap="Blues", vmin=0, vmax=100, annot=shown.to_numpy() if len(names) < 16 else None, fmt="d",
                 xticklabels=names, yticklabels=names, square=True, linewidths=0.5, ax=axis,
                 cbar_kws={"label": "share of the true class's images, %", "shrink": 0.7})
-    axis.set(xlabel="answer", ylabel="true class", title=title)
+    axis.set(xlabel="predicted class", ylabel="true class", title=title)
     for label in (*axis.get_xticklabels(), *axis.get_yticklabels()): label.set_parse_math(False)
     return figure

@@ -27,11 +27,11 @@ from ..networks.classifier import Classifier, require_size
 
 # %% ../../nbs/analysis/16_choose.ipynb #cho0004
 _FIXED = ("CC", "CC+MCC", "FULL", "FULL+MFULL", "5FC", "5FC+5MFC", "4QRC", "10QRC") # candidates, each a plain average
-_REFERENCE = "5FC+5MFC+10QRC+10MQRC" # what answers are compared with where labels are missing
+_REFERENCE = "5FC+5MFC+10QRC+10MQRC" # what predictions are compared with if there are no labels
 _log = logging.getLogger(__name__)
 
 def _candidates(classifier: Classifier) -> list[str]:
-    "The recipes that a network can compute; what it cannot is said."
+    "The recipes that a network can compute; the others are reported."
     expected, found = classifier.preprocessing, []
     for recipe in _FIXED:
         try:

@@ -142,7 +142,7 @@ def _refuse_unused(columns: Columns, given: Sequence[dict[str | None, Outcomes]]
         raise InputError(f"--{kind.replace('_', '-')} {name!r}: no file has this column")
 
 def _tell_settings(given: Sequence[Run | str | Path | pd.DataFrame]) -> None:
-    "Say in what runs differ besides the network: it is part of what is compared."
+    "Report settings other than the network that differ between runs: they are part of the comparison."
     runs = [Run.open(one) if isinstance(one, (str, Path)) and Path(one).is_dir() else one for one in given]
     for first, other in pairwise(one for one in runs if isinstance(one, Run)):
         found = [line for line in comparison_differences(first, other) if not line.startswith(("images ", "data."))]
@@ -157,7 +157,7 @@ def compare(
     power: float = POWER,
     **columns: str,
 ) -> pd.DataFrame:
-    """Compare the answers of two or more networks, recipes or programs on the same images, image by image.
+    """Compare two or more networks, recipes or programs on the same images, image by image.
 
     Args:
         *given: Runs or their folders, files (CSV, Parquet, JSON lines) or tables of rows. The first is the baseline.

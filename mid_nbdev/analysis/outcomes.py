@@ -42,14 +42,14 @@ class Columns:
     id: str | None = None # what the image is called
     label: str | None = None # its true class
     prediction: str | None = None # the class that was answered
-    correct: str | None = None # whether the answer was right
+    correct: str | None = None # whether the prediction was correct
     p_true: str | None = None # the probability of the true class
 
     def find(
         self,
         names: Collection[str], # of a file's columns
         where: str, # the file, for messages
-    ) -> dict[str, str]: # the column of each kind that there is
+    ) -> dict[str, str]: # the column of each kind found
         "Which column is which. Raises `InputError` where two could be the same, or what is needed is not there."
         if twice := sorted(name for name in set(names) if list(names).count(name) > 1):
             raise InputError(f"{where}: two columns are called {twice[0]!r}; name each differently")
@@ -61,8 +61,8 @@ class Columns:
         if "id" not in there: raise InputError(f"{where}: no column says which image a row is of; there are {listed}; "
                                                "name it with --id")
         if not ({"correct", "p_true"} & there.keys() or {"label", "prediction"} <= there.keys()):
-            raise InputError(f"{where}: no column says whether an answer was right; there are {listed}; name it with "
-                             "--correct, or --label and --prediction, or --p-true")
+            raise InputError(f"{where}: no column says whether a prediction was correct; there are {listed}; name it "
+                             "with --correct, or --label and --prediction, or --p-true")
         return there
 
 def _pick(
@@ -105,7 +105,7 @@ def _read_json(path: Path) -> pd.DataFrame: # any values
     lines = filter(str.strip, text.split("\n"))
     try: rows = json.loads(text) if text.lstrip()[:1] == "[" else [json.loads(line) for line in lines]
     except RecursionError as error: raise ValueError("it is nested too deeply") from error
-    if not rows or not all(isinstance(row, dict) for row in rows): raise ValueError("it is no list of objects")
+    if not rows or not all(isinstance(row, dict) for row in rows): raise ValueError("expected a list of objects")
     names = dict.fromkeys(key for row in rows for key in row)
     return pd.DataFrame({name: [row.get(name) for row in rows] for name in names})
 
@@ -136,7 +136,7 @@ _RIGHT = dict.fromkeys(("1", "true", "yes", "right", "correct"), True)
 _WRONG = dict.fromkeys(("0", "false", "no", "wrong", "incorrect"), False)
 
 def _refuse_values(wrong: pd.Series, values: pd.Series, what: str) -> None:
-    "Raise `InputError` naming the first row whose value is no such thing, and how many there are."
+    "Raise `InputError` naming the first row with an invalid value, and how many there are."
     if not wrong.any(): return
     first = wrong.idxmax()
     raise InputError(f"{what}; {int(wrong.sum())} rows do not have it (first: {first!r} has {values[first]!r})")
@@ -198,7 +198,7 @@ def _outcomes(rows: pd.DataFrame, found: Mapping[str, str], where: str) -> pd.Da
 
 def _of_rows(
     name: str, # what to call them
-    rows: pd.DataFrame, # anybody's, or of a run
+    rows: pd.DataFrame, # of a file, a table or a run
     columns: Columns, # that were asked for
 ) -> dict[str | None, Outcomes]: # by recipe
     "Outcomes of a table; one with a column `recipe` holds those of each recipe."

@@ -38,7 +38,7 @@ from ..evaluation.verify import read_origin
 
 # %% ../../nbs/analysis/13_report_page.ipynb #page0013
 def _settings(run: Run) -> dict: # settings, versions, commands
-    "What decided the numbers, and the commands that compute them again."
+    "The settings, and the commands that reproduce the numbers."
     known, origin = run.manifest, read_origin(run.folder)
     sizes, data = known["preprocessing"], known["data"]
     mean, std = (", ".join(f"{value:g}" for value in sizes[name]) for name in ("mean", "std"))
@@ -87,7 +87,7 @@ def _compared(run: Run, recipe: str | None, baseline: str | None) -> tuple[str, 
     return about, None if first == about and not baseline else first
 
 def _picture_part(run: Run, rows: pd.DataFrame, recipe: str, baseline: str, names: Sequence[str], most: int) -> dict:
-    "Pictures of the images whose answer changed, as many as there is room for."
+    "Pictures of images whose prediction changed, as many as there is room for."
     others = [name for name in run.manifest["recipes"] if name not in (recipe, baseline)]
     changes = picture_changes(rows, [recipe, *others], baseline, names)
     try: source = run_images(run, names)

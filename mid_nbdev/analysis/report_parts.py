@@ -49,11 +49,12 @@ def headline(
     facts = [top1, {"name": "Calibration error", "value": f"{line['ece']:.1f} %", "note": "ECE, less is better"}]
     cost = {"name": "Cost", "value": f"{crops} crops", "note": "forward passes per image"}
     if baseline is None or baseline == recipe:
-        words = [f"{recipe} gets {line['top1']:.1f} % of {_many(line['images'])} right."]
+        words = [f"{recipe} classifies {line['top1']:.1f} % of {_many(line['images'])} correctly."]
         return {"verdict": "", "big": f"{line['top1']:.1f} %", "under": _span(line, "top1", signed=False),
                 "words": words, "facts": [*facts, cost]}
     before, found = lines.loc[baseline], verdict(line["gain_low"], line["gain_high"])
-    numbers = f"it gets {line['top1']:.1f} % of {_many(line['images'])} right, {baseline} {before['top1']:.1f} %"
+    numbers = (f"it classifies {line['top1']:.1f} % of {_many(line['images'])} correctly, {baseline} "
+               f"{before['top1']:.1f} %")
     p_value = "< 0.001" if line["p_value"] < 0.001 else f"= {line['p_value']:.2g}"
     words = [_sentence(recipe, baseline, found, numbers),
              f"It corrects {_many(line['corrected'])} and breaks {line['broken']:,.0f}, p {p_value} "
@@ -187,7 +188,7 @@ def _class_lines(table: pd.DataFrame) -> list[dict]:
             for one in table.rename(columns={"class": "number"}).itertuples(index=False)]
 
 def _rest(there: int, classes: int) -> str:
-    "What is said of classes that are not listed."
+    "How many classes are not listed."
     if not there: return f"None of {classes} classes with images."
     return f"{there} of {classes} classes with images" + (", of which 10 are listed." if there > 10 else ".")
 
@@ -226,7 +227,7 @@ def picture_changes(
     baseline: str, # what they are compared with
     names: Sequence[str], # of the classes, by number
 ) -> dict[str, list[dict]]: # by image
-    "What each recipe changed on each image, by image, in the order in which they are shown."
+    "What each recipe changed, by image, in the order of the pictures."
     found: dict[str, list[dict]] = {}
     ordered = []
     for recipe in recipes:
@@ -259,7 +260,7 @@ def picture_cards(
     source: ImageSource, # the run's images
     most: int, # pictures
 ) -> list[dict]: # url, width, height, label, lines, changes
-    "Pictures of images whose answer changed."
+    "Pictures of images whose prediction changed."
     numbers = {printable(name): number for number, name in enumerate(source.names)}
     shown: list[dict] = []
     for image, lines in list(changes.items())[:most]:

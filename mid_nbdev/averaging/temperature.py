@@ -16,9 +16,9 @@ from ..errors import InputError
 RANGE = 0.05, 20.0 # temperatures that are searched
 
 def check_temperature(
-    temperature: float, # that somebody gave
+    temperature: float, # given by the user
 ) -> float: # the same
-    "Raise `InputError` for a temperature that is no number above 0."
+    "Raise `InputError` for a temperature that is not a number above 0."
     if isinstance(temperature, (int, float)) and 0 < temperature < math.inf: return float(temperature)
     raise InputError(f"temperature {temperature}: expected a number above 0, as 0.9")
 

@@ -42,7 +42,8 @@ def checked_tensors(
     views = {kind.startswith("M") for kind, _ in plan.crops}
     if height == width == crop_size and recipe.crops > 1 and views == {False}:
         raise InputError(f"recipe {recipe}: tensors of {height}x{width} pixels are as large as the network's crop, so "
-                         "all crops are the same; have the loader crop less, or use a mirrored recipe, as 5FC+5MFC")
+                         "all crops are the same; have the loader crop less, or use mirror images, as CC+MCC")
+    if not tensors.isfinite().all(): raise InputError("from_tensors got values that are not finite (NaN or infinity)")
     if tensors.numel() and 0 <= tensors.min() and tensors.max() <= 1:
         _log.warning("from_tensors: all values are within 0 and 1, as before Normalize; expected normalised tensors")
     return tensors.float()

@@ -18,7 +18,7 @@ def _refuse_unread(
     path: Path, # config.json
     run, # run
 ) -> bool: # may the file name any network? It may, where the network is found by a function or in the file's folder
-    "Raise `InputError` for a file that nothing would read for the run's network; one read elsewhere is said."
+    "Raise `InputError` for a file that is not read for the run's network; another place is reported."
     from mid_nbdev.evaluation.verify import read_origin
     from mid_nbdev.networks.factory import is_code
 

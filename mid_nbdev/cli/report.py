@@ -26,7 +26,7 @@ def _statistics(
     run, # run
     baseline: str | None, # recipe to compare with
 ) -> tuple: # table, title
-    "A run's statistics; what is missing is said."
+    "A run's statistics; missing parts are reported."
     from mid_nbdev.analysis.stats import report
 
     table, known = report(run.rows(), baseline), run.manifest
@@ -144,9 +144,9 @@ def _print_classes(
 def _write_changed(
     run, # run
     baseline: str, # recipe to compare with
-    folder: Path, # for the images whose answer changed
+    folder: Path, # for the images whose prediction changed
 ) -> None:
-    "Write the images whose answer the run's last recipe changed: a table and a contact sheet."
+    "Write the images whose prediction the run's last recipe changed: a table and a contact sheet."
     import matplotlib.pyplot as plt
 
     from mid_nbdev.analysis.results import changed_images, kept_class_names, plot_changed, run_images, table_bytes

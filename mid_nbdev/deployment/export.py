@@ -169,7 +169,7 @@ def _cut_exactly(
     boxes: torch.Tensor, # int64 (n, 4): top, left, size, mirrored
     crop_size: int, # side of the crop, pixels
 ) -> torch.Tensor: # uint8 (n, 3, crop, crop)
-    "What `mid_nbdev.crops.boxes.cut` gives, in operations that can be exported; what lies outside the image is zero."
+    "What `mid_nbdev.crops.boxes.cut` gives, in operations that can be exported; pixels outside the image are zero."
     height, width = image.shape[:2]
     rows, columns = _crop_places(boxes, height, width, crop_size)
     inside = _inside(rows, columns, height, width)
@@ -361,7 +361,7 @@ def check_graph(
     resized: bool = False, # does it take resized images?
     given_boxes: bool = False, # does it take boxes? It then gets the recipe's; its crops must count the same
 ) -> float: # largest difference of a probability
-    "Compare a file's answers with the eager wrapper's."
+    "Compare a file's probabilities with the eager wrapper's."
     expected, plan = wrapper.classifier.preprocessing, Plan((wrapper.recipe,))
     pictures, inputs = [as_pil(image) for image in images], []
     for picture in pictures:

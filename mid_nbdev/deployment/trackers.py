@@ -37,7 +37,7 @@ def to_fiftyone(
     run: Run, # run
     source: ImageSource, # its images, files on this machine
     class_names: Sequence[str] = (), # by class number; the numbers if they are not given
-    baseline: str = "CC", # recipe that corrected and broken images are told by
+    baseline: str = "CC", # recipe that corrected and broken images are relative to
     name: str | None = None, # of the data set; FiftyOne makes one up if it is not given
 ): # a `fiftyone.Dataset`
     """A run as a FiftyOne data set: a field of predictions per recipe, tags as `corrected_20RC` and `broken_20RC`.

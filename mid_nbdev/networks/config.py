@@ -83,18 +83,18 @@ def _parsed(content: dict) -> NetworkConfig:
 
 # %% ../../nbs/networks/10_config.ipynb #cfgread001
 def _content(path: Path) -> dict | None:
-    "What a file holds; none if it is of another layout than timm's. Raises `InputError` for one that is no JSON."
+    "What a file holds; none if its layout is not timm's. Raises `InputError` for invalid JSON."
     try:
         with path.open("rb") as file: text = file.read(_LARGEST + 1)
         content = json.loads(text) if len(text) <= _LARGEST else None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({type(error).__name__}); mend it or move it away") from error
+        raise InputError(f"{path}: cannot be read as JSON ({type(error).__name__}); correct or remove it") from error
     if not isinstance(content, dict): return None
     return content if {"pretrained_cfg", "architecture"} & content.keys() else None
 
 def read_config(
     folder: str | Path, # where a checkpoint or a graph is
-) -> NetworkConfig | None: # none if there is no such file, or it is of another layout
+) -> NetworkConfig | None: # none if there is no such file, or its layout is not timm's
     "Read a folder's config.json. Raises `InputError` naming an entry that cannot be right."
     path = Path(folder) / NAME
     if not path.is_file(): return None
@@ -103,13 +103,13 @@ def read_config(
         return None
     try: return _parsed(content)
     except ValueError as error:
-        raise InputError(f"{path}: {error}: not what timm writes; mend it or move it away") from error
+        raise InputError(f"{path}: {error}: not what timm writes; correct it or move it away") from error
 
 def _config_beside(
     checkpoint: str | Path | None, # file of weights
     architecture: str, # of the network they are for, as its library calls it
 ) -> NetworkConfig | None: # none if there is none, or it is another network's
-    "The config.json that lies beside a checkpoint."
+    "The config.json beside a checkpoint."
     config = read_config(Path(checkpoint).parent) if checkpoint is not None else None
     if config is None: return None
     named, own = (name.rpartition("/")[2].removeprefix("tf_") for name in (config.architecture, architecture))
@@ -136,7 +136,7 @@ _ALL = 5 # fields of `Preprocessing`
 def whose(
     stated_by: str, # whose preprocessing it was without the file
     config: NetworkConfig, # what the file beside the checkpoint states
-    given: dict[str, Any], # fields that somebody gave
+    given: dict[str, Any], # fields given by the user
 ) -> str: # in words
     "Whose preprocessing it is."
     beside = "config.json beside the checkpoint"
@@ -186,7 +186,7 @@ def config_bytes(
 
 def own_content(
     folder: Path, # where a graph is to be written
-) -> dict | None: # none if there is no such file; empty if it is somebody else's
+) -> dict | None: # none if there is no such file; empty if another program wrote it
     "What a config.json of this library holds."
     if not (path := folder / NAME).exists(): return None
     try: content = _content(path)

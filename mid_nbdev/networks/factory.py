@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 def is_code(
     name: str, # of a network, without arguments
 ) -> bool: # is it "module:function"?
-    "Does a name mean a function of somebody's code?"
+    "Is it the name of a function in the user's code?"
     return bool(_CODE.fullmatch(name))
 
 def _found_in(
@@ -77,15 +77,15 @@ def _refuse_place(
         raise InputError(f"network {name!r}: {module} is a folder; name the module in it, as {module}.MODULE:FUNCTION")
     for folder in map(Path.resolve, folders):
         if folder != here and not here.is_relative_to(folder) and not file.is_relative_to(folder): continue
-        if folder == here or here.is_relative_to(folder): why = "the working directory lies in the images' folder"
-        else: why = "it lies in the images' folder"
+        if folder == here or here.is_relative_to(folder): why = "the working directory is in the images' folder"
+        else: why = "it is in the images' folder"
         raise InputError(f"network {name!r}: {why}, from which no code is run; start mid elsewhere, beside the code")
     if not file.is_relative_to(here): raise InputError(f"network {name!r}: {module} is a link out of the folder")
     return file
 
 # %% ../../nbs/networks/09_factory.ipynb #fac0008
 def _place_of(error: BaseException) -> str:
-    "The last line of somebody's code that an error passed, as ` (nets.py, line 3)`."
+    "The last line of the user's code in a traceback, as ` (nets.py, line 3)`."
     frames = traceback.extract_tb(error.__traceback__)[1:]
     outer = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
     return f" ({Path(outer[-1].filename).name}, line {outer[-1].lineno})" if outer else ""
@@ -123,7 +123,7 @@ def made_by_code(
     arguments: dict[str, Any], # for the function
     folders: Sequence[str | Path] = (), # of images: no code is imported from there
 ) -> tuple[nn.Module, dict[str, Any], str, str]: # network; fields of `Preprocessing`; its name; whose these are
-    "A network of somebody's code, and the preprocessing that its transform or its timm configuration states, if any."
+    "A network from the user's code, and the preprocessing that its transform or its timm configuration states, if any."
     network, transform = _call(name, arguments, folders)
     if isinstance(network, Classifier):
         raise InputError(f"network {name!r} is a Classifier; expected a network, or a network and its transform")

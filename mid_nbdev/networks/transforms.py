@@ -35,7 +35,7 @@ def _kind(
     found = [what for what, names in _KINDS.items() if known and kind.__name__ in names]
     if found: return found[0]
     hint = "; it is a step of training: give the transform of validation" if kind.__name__.startswith("Random") else ""
-    raise InputError(f"transform: {kind.__name__} is no step that can be read{hint or _ASKED}")
+    raise InputError(f"transform: {kind.__name__} is not a step that can be read{hint or _ASKED}")
 
 _ASKED = ("; expected Resize, CenterCrop, ToTensor and Normalize of torchvision or timm, "
           "or give Preprocessing(resize_to, crop_size, interpolation, mean, std)")
@@ -95,8 +95,9 @@ def _refuse_unscaled(step, kind: str) -> None:
     "Raise `InputError` for a step that makes other numbers than floats from 0 to 1."
     if kind != "to float" or not hasattr(step, "dtype"): return
     if step.dtype == torch.float32 and getattr(step, "scale", True): return
-    raise InputError(f"transform: {type(step).__name__}({step.dtype}) without scale: expected floats from 0 to 1, "
-                     "as ToDtype(torch.float32, scale=True) makes them")
+    how = "" if getattr(step, "scale", True) else " without scale"
+    raise InputError(f"transform: {type(step).__name__}({step.dtype}){how}: expected floats from 0 to 1 in float32, as "
+                     "ToDtype(torch.float32, scale=True) gives them")
 
 # %% ../../nbs/networks/08_transforms.ipynb #trf0009
 def _read_steps(
