@@ -1,7 +1,7 @@
 """Serve an exported graph: `python serve.py model.onnx 8000`, then `curl --data-binary @photo.jpg localhost:8000`.
 
-Needs the extra `serve`. A request is read whole before it takes one of the two threads that compute; what is too large,
-too slow or too much is refused before it costs anything. On the internet, put it behind a proxy."""
+Needs the extra `serve`. A request is read completely before it takes one of the two threads that compute. Requests that
+are too large, too slow or too many are refused first. On the internet, put it behind a proxy."""
 import io
 import json
 import sys
@@ -11,24 +11,24 @@ import onnxruntime
 from PIL import Image
 from waitress import serve
 
-FORMATS = ("JPEG", "PNG", "WEBP")  # a decoder that is not asked cannot be attacked
-MOST_PIXELS = 2**24  # of an image; the graph needs 30 bytes for each
+FORMATS = ("JPEG", "PNG", "WEBP")  # other decoders are never called
+MOST_PIXELS = 2**24  # per image; the graph needs 30 bytes per pixel
 LIMITS = {
     "max_request_body_size": 2**24,  # bytes
     "max_request_header_size": 2**14,  # bytes
     "channel_timeout": 10,  # seconds of silence
-    "cleanup_interval": 2,  # seconds between looks at who is silent
-    "connection_limit": 32,  # requests that are read, wait or are answered
-    "threads": 2,  # of them, requests that are computed
+    "cleanup_interval": 2,  # seconds between checks for silent connections
+    "connection_limit": 32,  # open connections
+    "threads": 2,  # requests computed at a time
 }
 
 
 class Refused(Exception):
-    "What was sent is not taken; the status says why."
+    "A refused request: HTTP status and reason."
 
 
 def read_image(content: bytes) -> np.ndarray:
-    "Pixels, uint8 (height, width, 3), of an image whose size is looked at before it is decoded."
+    "Pixels, uint8 (height, width, 3), of an image whose size is checked before decoding."
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
         if image.width * image.height > MOST_PIXELS:
@@ -41,7 +41,7 @@ def read_image(content: bytes) -> np.ndarray:
 
 
 def make_app(path: str):
-    "The WSGI application that answers for a graph."
+    "The WSGI application of a graph."
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
 
