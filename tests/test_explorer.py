@@ -73,6 +73,7 @@ def test_it_shows_the_numbers_and_works_by_keys(page, numbers):
     assert page.locator('[aria-label="next image"]').is_disabled()
 
 
+@pytest.mark.long
 def test_a_crop_lights_up_in_the_list_and_in_the_photo(page):
     width = lambda number: float(page.locator(f'.box[data-crop="{number}"]').get_attribute("stroke-width"))
     page.locator(".crops li").nth(2).hover()
@@ -130,6 +131,7 @@ def test_a_box_is_dragged_and_moved_by_keys(page):
     assert "Arrow keys" in page.locator(".hand").get_attribute("aria-label")
 
 
+@pytest.mark.long
 def test_the_map_is_painted_for_the_chosen_class(page):
     pixels = "document.querySelector('.map canvas').toDataURL()"
     label = page.locator(".map canvas").get_attribute("aria-label")
@@ -144,6 +146,7 @@ def test_the_map_is_painted_for_the_chosen_class(page):
     assert not page.locator(".mid-explorer .photo canvas").is_visible()
 
 
+@pytest.mark.long
 def test_another_draw_another_recipe_and_two_side_by_side_fit(page):
     boxes = "[...document.querySelectorAll('.box')].map(box => box.getAttribute('x') + box.getAttribute('y')).join()"
     before = page.evaluate(boxes)
@@ -162,6 +165,7 @@ def test_another_draw_another_recipe_and_two_side_by_side_fit(page):
     assert page.locator(".pane").count() == 1
 
 
+@pytest.mark.long
 def test_filters_have_counts_and_hold_what_they_say(page, numbers):
     items = numbers["items"]["CC+4RC"]
     for name in numbers["start"]["filters"]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .finished import Finished
 from .places import CropOutputs, ordered_crops
-from .plots import short_name
+from .plots import COLORS, short_name
 from mid_nbdev.analysis.scenes import (
     FILTERS,
     Summary,
@@ -260,10 +260,11 @@ class Answers(_Strip):
     def start(self) -> dict[str, Any]: # ready for JSON
         "What a page has to know before it asks."
         own = self.finished.run.manifest["recipes"] if self.finished else []
+        colors = {kind: color for kind, color in COLORS.items() if kind.isupper()}
         filter, image = self.opening()
         return {"networks": [known.classifier.name for known in self.networks], "recipe": self.recipe,
                 "recipes": list(dict.fromkeys([*map(str, own), self.recipe, *RECIPE_MENU]))[:40], "seed": self.seed,
-                "filters": self.filters, "filter": filter, "image": image, "page": _PAGE,
+                "filters": self.filters, "filter": filter, "image": image, "page": _PAGE, "colors": colors,
                 "other": "CC" if self.recipe != "CC" else "10RC"}
 
     def steps(

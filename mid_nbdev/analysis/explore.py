@@ -25,7 +25,7 @@ import mid_nbdev.analysis.answers as answers_module
 from .answers import Answers, LastWins
 from .finished import Finished, open_run
 from .places import CropOutputs, Photo, open_album
-from .plots import COLORS, LEVEL_COLORS, LEVEL_MARKERS, short_name
+from .plots import COLORS, LEVEL_COLORS, LEVEL_MARKERS, SIGNS, short_name
 from .scenes import map_passes, scene_steps
 from ..averaging.wrapper import open_classifier
 from ..crops.boxes import RANDOM_KINDS
@@ -36,12 +36,10 @@ from ..evaluation.runs import Run
 from ..networks.classifier import Classifier
 
 # %% ../../nbs/analysis/03_explore.ipynb #ef090c03
-_MARKS = {True: "✓", False: "✗", None: ""} # right, wrong, not known: the same everywhere
-
 def _told(scene: dict[str, Any], pair: Sequence[int], names: Sequence[str]) -> str:
     "A class with its probability and its mark."
     right = None if scene["label"] is None else pair[0] == scene["label"]
-    return f"{short_name(names, pair[0])} {pair[1] / 1000:.0%} {_MARKS[right]}".rstrip()
+    return f"{short_name(names, pair[0])} {pair[1] / 1000:.0%} {SIGNS.get(right, '')}".rstrip()
 
 def _followed(scene: dict[str, Any]) -> int:
     "The class that map and lead are about: the true one, or the average's if it is not known."

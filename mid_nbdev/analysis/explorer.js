@@ -4,10 +4,7 @@
 // numbers that were computed when the page was built (`fromPage`). Every question has a slot and a number; an answer
 // whose number is not the slot's latest is dropped, so what is shown is always what was asked for last.
 
-const COLORS = {
-  CC: "#D55E00", FC: "#0072B2", MFC: "#56B4E9", RC: "#009E73", MRC: "#CC79A7", QRC: "#E69F00", MQRC: "#8A5A00",
-  FULL: "#7A4FD0", MFULL: "#B79CF0",
-};
+const COLORS = {}; // of each kind of crop, as in the figures; told at the start
 const LEVELS = ["softmax", "logit", "feature"];
 const PLACES = ["top left", "top right", "bottom left", "bottom right", "center"];
 const TALLEST = 470; // of a photo, pixels
@@ -660,6 +657,7 @@ class Explorer {
   constructor(element, source) {
     this.source = source;
     this.start = source.start;
+    Object.assign(COLORS, this.start.colors);
     this.names = { ...(this.start.names ?? {}) };
     this.numbers = {};
     this.waiting = {};
