@@ -59,13 +59,15 @@ def _gain(line) -> str:
     "A gain and its interval; none for the center crop, which it is over."
     return "–" if line.recipe == "CC" else f"{line.gain:+.1f} [{line.gain_low:+.1f}, {line.gain_high:+.1f}]"
 
+def _three_digits(value: float) -> str: return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
 def _print_candidates(
     table, # data frame of candidates
     what: str, # heading of the share of correct predictions
 ) -> None:
     "Print the candidates."
     shown = table.assign(gain=[_gain(one) for one in table.itertuples()], top1=table["top1"].map("{:.1f}".format))
-    for name in ("forwards", "milliseconds"): shown[name] = table[name].map("{:.3g}".format)
+    for name in ("forwards", "milliseconds"): shown[name] = table[name].map(_three_digits)
     headings = {"milliseconds": "ms per image", "top1": what, "gain": "gain, points [95 %]"}
     print_table(shown.drop(columns=["gain_low", "gain_high"]).rename(columns=headings))
 
@@ -109,7 +111,7 @@ def choose_command(
     _print_candidates(found.table, "top-1 %" if labelled else "agreement %")
     line = found.table.set_index("recipe").loc[choice.recipe]
     predict = _command(model, choice.recipe, network, preprocessing, compute)
-    times = "pass" if line["forwards"] == 1 else "passes"
-    show(f"Recommended: {choice.recipe}. {_reason(choice)} Cost per image: {line['forwards']:.3g} forward {times}, "
-         f"{line['milliseconds']:.3g} ms on this machine.\n  mid predict IMAGES --model {predict}\n"
+    times, milliseconds = "pass" if line["forwards"] == 1 else "passes", _three_digits(line["milliseconds"])
+    show(f"Recommended: {choice.recipe}. {_reason(choice)} Cost per image: {_three_digits(line['forwards'])} forward "
+         f"{times}, {milliseconds} ms on this machine.\n  mid predict IMAGES --model {predict}\n"
          f"  mid export {_command(model, choice.recipe, network, preprocessing)} --out network.onnx")
