@@ -318,7 +318,7 @@ def test_no_home_no_trace(tmp_path):
     done = subprocess.run([*who, sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True,
                           text=True, timeout=300)
     assert done.stdout.startswith("0 None") and "\n0 None" in done.stdout, done.stdout + done.stderr
-    assert "cache /tmp/mid_nbdev-" in done.stdout and "cannot be told" not in done.stdout, done.stdout
+    assert "cache /tmp/mid_nbdev-" in done.stdout and "not available" not in done.stdout, done.stdout
     assert not (tmp_path / "~").exists() and (tmp_path / "run" / "manifest.json").exists()
 
 
