@@ -89,7 +89,7 @@ def choose_command(
     data: str, # folder of images or of class folders, glob, .tar or .parquet files, as for mid evaluate
     labels: str | None = None, # as for mid evaluate; a flat folder without has no labels, and agreement decides
     network: LabelledNetworkOptions, # its weights and classes
-    budget: float | None = None, # forwards per image that may be spent, on average (any)
+    budget: float | None = None, # forward passes per image that may be spent, on average (any)
     latency: float | None = None, # milliseconds per image that may be spent, measured here, one image at a time (any)
     images: int = 400, # how many of the images are used
     compute: PredictOptions, # engine, precision and device
