@@ -118,7 +118,7 @@ def test_the_command_says_what_it_compared(tmp_path):
     for name in "bc": written(tmp_path, f"{name}.csv", ANSWERS.assign(correct=1, extra=0.5))
     output, told = mid("compare", "a.csv", "b.csv", "c.csv", cwd=tmp_path)
     assert "a.csv: id from 'File Name', correct from 'correct'" in told and "Holm's p" in output
-    assert "20 / 0" in output and "With 40 images a gain is detected from" in output and "power 0.8" in output
+    assert "20 / 0" in output and "40 images detect gains of at least" in output and "power 0.8" in output
     output, _ = mid("compare", "a.csv", "b.csv", "--format", "json", "--power", 0.9, cwd=tmp_path)
     assert json.loads(output)[1]["detectable"] == pytest.approx(detectable_gain(20, 0, 40, 0.9))
     assert "power 80" in mid("compare", "a.csv", "b.csv", "--power", 80, cwd=tmp_path, status=2)[1]
