@@ -265,9 +265,9 @@ def test_mid_explore_serves_this_machine_with_a_token(browser, tmp_path):
             page.goto(found[0], timeout=200_000)
             says(page, ".maphead .quiet", "leads")
             assert page.evaluate("document.documentElement.scrollWidth") == 900
-            page.locator(".thumb").nth(1).click()
-            page.wait_for_selector('.thumb[aria-selected="true"][data-image="1"]')
-            page.wait_for_function(IDLE)
+            name = page.locator('.thumb[aria-selected="false"]').first.get_attribute("title")
+            page.locator(f'.thumb[title="{name}"]').click()
+            page.wait_for_function(SHOWN, arg=name)
             page.close()
         finally:
             served.terminate()

@@ -38,8 +38,8 @@ from ..networks.classifier import Classifier
 # %% ../../nbs/analysis/03_explore.ipynb #ef090c03
 def _told(scene: dict[str, Any], pair: Sequence[int], names: Sequence[str]) -> str:
     "A class with its probability and its mark."
-    right = None if scene["label"] is None else pair[0] == scene["label"]
-    return f"{short_name(names, pair[0])} {pair[1] / 1000:.0%} {SIGNS.get(right, '')}".rstrip()
+    sign = "" if scene["label"] is None else SIGNS[pair[0] == scene["label"]]
+    return f"{short_name(names, pair[0])} {pair[1] / 1000:.0%} {sign}".rstrip()
 
 def _followed(scene: dict[str, Any]) -> int:
     "The class that map and lead are about: the true one, or the average's if it is not known."
