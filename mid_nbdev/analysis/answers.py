@@ -104,6 +104,7 @@ class LastWins:
 # %% ../../nbs/analysis/09_answers.ipynb #ans10
 _PAGE = 24 # thumbnails in the strip at a time
 _SURVEYED = 200 # the most images that are surveyed; a finished run knows all of its own
+_SURVEY_PAGE = 1 # seconds between two pages of the strip during a survey, so that a click finds its thumbnail
 _THUMB = 58 # shorter side of a thumbnail, pixels
 RECIPE_MENU = (
     "auto", "CC", "5FC", "5FC+5MFC", "10RC", "20RC", "CC+10RC", "10RC+10MRC", "20RC@logit", "20RC@feature",
@@ -225,11 +226,14 @@ class _Strip(_Known):
         yield from self._pictured(filter, offset, summaries, of)
         yield LATER
         known, asked = self.networks[network], parse_recipe(recipe)
+        due = time.monotonic() + _SURVEY_PAGE
         for number in range(of) if len(summaries) < of else ():
             if number in summaries: continue
             try: yield from self._survey(known, number, asked, seed, summaries)
             except Exception: of -= 1 # the image says why when it is opened
-            if len(summaries) % 4 == 0: yield from self._pictured(filter, offset, summaries, of)
+            if time.monotonic() < due: continue
+            yield from self._pictured(filter, offset, summaries, of)
+            due = time.monotonic() + _SURVEY_PAGE
         yield from self._pictured(filter, offset, summaries, of)
 
     def _pictured(self, filter: str, offset: int, summaries: dict[int, Summary], of: int) -> Iterator[dict | None]:
