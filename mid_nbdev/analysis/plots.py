@@ -49,7 +49,7 @@ _STYLE = {
 } # matplotlib's settings: 10 points are 9 pixels on a phone if a figure is at most 5.5 inches wide
 
 def use_style() -> None:
-    "The book's style: seaborn's white grid, no frame at the top and right; pandas shows whole cells."
+    "The style of all figures: seaborn's white grid, no frame at the top and right; pandas shows whole cells."
     sns.set_theme(context="paper", style="whitegrid", rc=_STYLE)
     pd.set_option("display.max_colwidth", None)
 

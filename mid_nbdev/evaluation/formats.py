@@ -104,7 +104,7 @@ def _candidates(
     dtypes: Sequence[str], # formats
     is_asked: bool, # is there one format alone, that was asked for?
 ) -> dict[str, Engine]: # engines by format, those that can be had
-    "Engines in other formats; why one cannot be had is logged, or raised for the format that was asked for."
+    "Engines in other formats; why one is not available is logged, or raised for the requested format."
     found = {}
     for dtype in dtypes:
         try: found[dtype] = load(dtype)

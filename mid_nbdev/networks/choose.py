@@ -171,7 +171,7 @@ def load_engine(
     crops: int = _WORTH_MEASURING, # how many crops there are to do
     calibration: Quantiser | None = None, # what int8 is fitted on
 ) -> Engine: # ready
-    "The engine to use, with its batch size. Raises `InputError` if it cannot be had."
+    "The engine to use, with its batch size. Raises `InputError` if it is not available."
     device = device or torch.device("cpu")
     if name == "auto" and dtype == "int8": name = "openvino" # no other computes in it
     if name != "auto": check_engine(name, dtype, device)

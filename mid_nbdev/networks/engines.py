@@ -31,7 +31,7 @@ def pick_device(
     device: str | None = None, # as "cpu" or "cuda:1"
     engine: str = "auto", # one of `ENGINES`, if it is known
 ) -> torch.device: # the device asked for, or the GPU if there is one and the engine runs on it, or the CPU
-    "The device to compute on. Raises `InputError` if it is not there."
+    "The device to compute on. Raises `InputError` if it is not available."
     there = torch.cuda.is_available() and (engine not in ENGINES or "cuda" in ENGINES[engine].devices)
     try: chosen = torch.device(device or ("cuda" if there else "cpu"))
     except RuntimeError as error: raise InputError(f"device {device!r}: expected cpu, cuda or cuda:N") from error
@@ -43,7 +43,7 @@ def pick_device(
 
 # %% ../../nbs/networks/06_engines.ipynb #bb86b426
 class Engine(Protocol):
-    "What computes crops' outputs."
+    "Computes the outputs of crops."
     name: str # one of `ENGINES`
     batch_size: int # crops that every batch has
     classifier: Classifier # whose crops it computes, on the device where it does
@@ -160,7 +160,7 @@ def check_engine(
     dtype: str, # a precision
     device: torch.device, # a device
 ) -> None:
-    "Raise `InputError` if an engine cannot be had."
+    "Raise `InputError` if an engine is not available."
     if name not in ENGINES: raise InputError(f"engine {name!r}: expected auto, {', '.join(ENGINES)}")
     if dtype not in DTYPES: raise InputError(f"dtype {dtype!r}: expected {', '.join(DTYPES)}")
     kind = ENGINES[name]
