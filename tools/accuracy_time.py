@@ -3,7 +3,8 @@
 KEPT, WEIGHTS, EARLIER and DATA are those of `tools/larger_views.py`; what was forwarded there gives the fixed recipes
 in float32 and bfloat16. The policy is evaluated here in every format, and the center crop in int8, on 800 validation
 images: features of larger views are matched on the other half of the images, int8 is fitted on other photographs. Rows
-are kept in RUNS, so that what was stopped goes on. The table is `nbs/beyond/accuracy_time.csv`.
+are kept in RUNS, so that what was stopped goes on. The table is `nbs/beyond/accuracy_time.csv`; `accuracy_draws.csv`
+compares the policy with the mean of 20 draws of 20 random crops, for the networks that have them in `nbs/paper/rows`.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from larger_views import ALL, averages, opened, pooled, read_views, rows_of
+from larger_views import ALL, averages, mean_interval, opened, pooled, read_views, rows_of
 from less_time import FORMATS, POLICY
 from measure import ROOT
 
@@ -21,6 +22,7 @@ from mid_nbdev.evaluation.compute import Compute, fitted_on
 from mid_nbdev.evaluation.evaluate import match_to_source
 from mid_nbdev.networks.choose import load_engine
 from mid_nbdev.networks.formats import Calibration
+from mid_nbdev.paper.measured import image_values, read_rows
 
 CROPS = {"CC": 1, "5FC+5MFC": 10, "20RC": 20}
 SETS = ("val800", "eli500")
@@ -98,6 +100,24 @@ def judge(given: argparse.Namespace) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def against_draws(runs: Path) -> pd.DataFrame:
+    "A line per format: the policy less the mean of 20 draws of 20 random crops, pooled over networks."
+    rows, lines = read_rows(ROOT / "nbs" / "paper" / "rows"), []
+    correct, nll = image_values(rows, "20RC"), image_values(rows, "20RC", "nll")
+    for dtype in FORMATS:
+        differences = []
+        for network in correct.columns:
+            own = pd.read_parquet(runs / f"{network}-{dtype}.parquet").query("recipe == @POLICY").set_index("image")
+            own = own.loc[correct.index]
+            top1, likelihood = 100.0 * ((own["rank"] == 0) - correct[network]), -np.log(own["p_true"]) - nll[network]
+            differences.append((top1, likelihood))
+        means = [mean_interval(np.mean(some, axis=0)) for some in zip(*differences)]
+        counts = {"networks": len(differences), "images": len(correct), "draws": int(rows["draws"].max())}
+        names = "gain", "gain_low", "gain_high", "nll_change", "nll_low", "nll_high"
+        lines.append({"recipe": POLICY, "dtype": dtype, **counts, **dict(zip(names, (*means[0], *means[1])))})
+    return pd.DataFrame(lines)
+
+
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     for name in ("kept", "weights", "earlier", "data", "runs"):
@@ -106,4 +126,5 @@ if __name__ == "__main__":
     given = arguments.parse_args()
     given.runs.mkdir(parents=True, exist_ok=True)
     table = judge(given)
+    against_draws(given.runs).to_csv(ROOT / "nbs" / "beyond" / "accuracy_draws.csv", index=False, float_format="%.4f")
     table.to_csv(ROOT / "nbs" / "beyond" / "accuracy_time.csv", index=False, float_format="%.4f")
