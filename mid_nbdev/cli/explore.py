@@ -6,6 +6,7 @@
 __all__ = ['explore_command']
 
 # %% ../../nbs/cli/11_explore.ipynb #clx02
+import contextlib
 import json
 import os
 import socket
@@ -108,5 +109,5 @@ def explore_command(
     given: dict[str, Any] = {"model": model, **places, "recipe": recipe, "seed": seed, "network": plain}
     opened = _open_explorer(**given)
     say(f"{len(opened.answers.album)} images; Ctrl-C ends it")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):  # how it is ended
         subprocess.run(_serve(Path(folder), given, port, browser), cwd=folder, check=False)
