@@ -75,7 +75,7 @@ def test_no_traceback_for_a_users_mistakes(tmp_path):
         ("evaluate", "efficientnet_lite0", "--data", ".", "--checkpoint", "code.pth"): "checkpoint code.pth",
         ("evaluate", "efficientnet_lite0", "--data", ".", "--recipes", "20XC"): "'20XC'",
         ("evaluate", "timm/resnet18", "--data", ".", "--crop", "0"): "crop 0",  # before any weights are asked for
-        ("report", "."): "no run",
+        ("report", "."): "not a run",
         ("predict", "missing.jpg"): "--model",
     }
     for words, told in mistakes.items():

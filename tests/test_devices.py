@@ -198,13 +198,13 @@ def test_a_gpu_is_used_where_the_engine_runs_on_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Fake H100")
     assert pick_device(None, "eager").type == pick_device(None).type == "cuda"
     assert pick_device(None, "openvino").type == Compute(engine="onnxruntime").place().type == "cpu"
-    said, made = [], []
+    said, made, network = [], [], SimpleNamespace(preprocessing=SimpleNamespace(interpolation="bicubic"))
     monkeypatch.setattr(predict, "say", said.append)
     monkeypatch.setattr("mid_nbdev.networks.choose.load_engine", lambda *args: made.append(args[4]))
-    predict._engine(None, PredictOptions(engine="auto"), 20, [0])
-    predict._engine(None, PredictOptions(engine="auto", device="cpu"), 20, [0])
+    predict._engine(network, PredictOptions(engine="auto"), 20, [0])
+    predict._engine(network, PredictOptions(engine="auto", device="cpu"), 20, [0])
     assert [device.type for device in made] == ["cuda", "cpu"]
-    assert said == ["computing on Fake H100; --device cpu uses the processor"]
+    assert said == ["computing on Fake H100; --device cpu uses the CPU"]
 
 
 def test_what_is_compiled_has_a_batch_that_fits():

@@ -469,7 +469,7 @@ def test_an_image_repeated_is_held_once(tmp_path, kind):
     archive = ParquetArchive([tmp_path / "a.parquet"], "a")
     before = pa.total_allocated_bytes()
     assert archive.size("7") == 2**20 and archive.open("49").read() == b"x" * 2**20
-    assert pa.total_allocated_bytes() - before < 4 * 2**20
+    assert pa.total_allocated_bytes() - before < 8 * 2**20  # of 50 in the column
     shard = shards.Shard("a", [str(tmp_path / "a.parquet")], ["a.parquet"])
     items = shards.read_shard(str(tmp_path), "parquet", shard, Limits())
     next(items)

@@ -180,7 +180,7 @@ def test_a_run_folder_has_no_comma():
 def test_report_counts_its_comparisons_and_offers_holms_p(tmp_path):
     make_run(tmp_path / "a", recipes="table_2", images=40)
     output, _ = mid("report", tmp_path / "a")
-    assert "4 comparisons, each with an interval and a p of its own; Holm's p allows for all" in output
+    assert "4 comparisons, each with its own interval and p; Holm's p is adjusted for all of them" in output
     assert "top-label Brier %" in output
     lines = json.loads(mid("report", tmp_path / "a", "--format", "json")[0])
     assert all(line["p_holm"] >= line["p_value"] for line in lines[1:]) and lines[0]["p_holm"] is None
@@ -270,7 +270,7 @@ def test_a_photograph_that_is_to_be_turned_is_named_and_turned_on_request(tmp_pa
              "--format", "jsonl")
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "weights.pth")
     plain, told = mid("predict", tmp_path / "turned.png", tmp_path / "none.png", *model, status=1)
-    assert "1 of 2 images carry an EXIF orientation (first:" in told and "mean 0.5" in told
+    assert "1 of 2 images have an EXIF orientation (first:" in told and "mean 0.5" in told
     lines = [json.loads(line) for line in plain.splitlines()]
     assert len(lines) == 6 and lines[-1]["reason"] == "no such file"
     turned, told = mid("predict", tmp_path / "turned.png", *model, "--exif")
@@ -310,7 +310,7 @@ def test_a_run_keeps_its_order_of_classes(twelve, tmp_path):
 @pytest.mark.parametrize("words", [("verify", "run"), ("evaluate", *OWN, "--data", "data", *SHORT, "--out", "run")])
 def test_another_order_than_the_runs_is_refused(twelve, words):
     told = mid(*words, "--class-order", "number", cwd=twelve, status=2)[1]
-    assert "--class-order number: the run has read its class folders by text; leave the option out" in told
+    assert "--class-order number: the run read its class folders by text; leave out the option" in told
 
 PREDICT = ("predict", "data/10/a.png", "--model", *OWN, "--recipe", "CC", "--format", "json", "--top", "12")
 
