@@ -1,6 +1,7 @@
 "The explorer with a kernel behind it, in a real browser: in JupyterLab, in `mid explore`, and without an answer."
 
 import json
+import os
 import re
 import secrets
 import socket
@@ -109,6 +110,7 @@ ENTER = """const field = one("[aria-label='first recipe']");
 MOVED_TO = """!/waiting/.test(one(".answer").className) && one(".answer").textContent.includes("and {} from the top")"""
 
 
+@pytest.mark.skipif("MID_LATENCIES" not in os.environ, reason="a measurement; set MID_LATENCIES=1 to print it")
 def test_latencies(lab, folder):
     "What each kind of answer takes, printed as a table (`pytest -n0 -m long -s -k latencies`)."
     nbformat.write(notebook(LITE), folder / "latencies.ipynb")

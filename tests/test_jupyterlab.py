@@ -31,7 +31,7 @@ SHORTENED = [  # cells silent under test
     "paper/figure_7.ipynb",
     "paper/table_9.ipynb",
 ]
-SOME = ["crops/00_geometry.ipynb", "crops/01_boxes.ipynb", "analysis/00_stats.ipynb"]
+SOME = ["crops/01_boxes.ipynb", "analysis/00_stats.ipynb"]
 OPEN = """async name => {
     await window.jupyterapp.restored;
     const {commands} = window.jupyterapp;

@@ -38,7 +38,7 @@ def some(folder, step):
 
 
 def test_same_predictions_whatever_batch_size_workers_and_order():
-    classifier, source = load_classifier("efficientnet_lite0"), some(ELI, 6)
+    classifier, source = load_classifier("efficientnet_lite0"), some(ELI, 84)
     order = np.random.default_rng(0).permutation(len(source))
     shuffled = ImageSource(source.root, tuple(source.names[i] for i in order), source.labels[order])
     recipes = "CC,5FC,4RC+4MRC@feature,3RC@logit"
