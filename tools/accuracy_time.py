@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from larger_views import ALL, averages, mean_interval, opened, pooled, read_views, rows_of
+from larger_views import ALL, averaged, averages, opened, pooled, read_views, rows_of
 from less_time import FORMATS, POLICY
 from measure import ROOT
 
@@ -111,10 +111,8 @@ def against_draws(runs: Path) -> pd.DataFrame:
             own = own.loc[correct.index]
             top1, likelihood = 100.0 * ((own["rank"] == 0) - correct[network]), -np.log(own["p_true"]) - nll[network]
             differences.append((top1, likelihood))
-        means = [mean_interval(np.mean(some, axis=0)) for some in zip(*differences)]
         counts = {"networks": len(differences), "images": len(correct), "draws": int(rows["draws"].max())}
-        names = "gain", "gain_low", "gain_high", "nll_change", "nll_low", "nll_high"
-        lines.append({"recipe": POLICY, "dtype": dtype, **counts, **dict(zip(names, (*means[0], *means[1])))})
+        lines.append({"recipe": POLICY, "dtype": dtype, **counts, **averaged(*map(list, zip(*differences)))})
     return pd.DataFrame(lines)
 
 

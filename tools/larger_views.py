@@ -158,6 +158,11 @@ def pooled(rows: list[pd.DataFrame], baselines: list[pd.DataFrame]) -> dict[str,
     "What a recipe gains over a baseline, averaged over networks, with intervals over images."
     correct = [100.0 * ((some["rank"] == 0).astype(float) - (base["rank"] == 0)) for some, base in zip(rows, baselines)]
     change = [np.log(base["p_true"].clip(1e-38) / some["p_true"].clip(1e-38)) for some, base in zip(rows, baselines)]
+    return averaged(correct, change)
+
+
+def averaged(correct: list[pd.Series], change: list[pd.Series]) -> dict[str, float]:
+    "Points of top-1 and nats of each network's images, averaged over networks, with intervals over images."
     columns = ("gain", "gain_low", "gain_high"), ("nll_change", "nll_low", "nll_high")
     values = (mean_interval(np.mean(some, axis=0)) for some in (correct, change))
     return {name: value for names, three in zip(columns, values) for name, value in zip(names, three)}

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from mid_nbdev import Classifier, ImageSource, find_source, load_classifier
 from mid_nbdev.benchmark.bench import warm
 from mid_nbdev.crops.recipes import make_plan
+from mid_nbdev.data.images import spread_numbers
 from mid_nbdev.errors import InputError
 from mid_nbdev.evaluation.compute import Compute, fitted_on
 from mid_nbdev.evaluation.evaluate import evaluate_parts, match_to_source, parts_of
@@ -32,7 +33,7 @@ TIMED, ROUNDS = 96, 5
 
 def spread(source: ImageSource, count: int, shift: int = 0) -> ImageSource:
     "Evenly spread images."
-    return source.take((np.linspace(0, len(source) - 2, count).astype(int) + shift).tolist())
+    return source.take([number + shift for number in spread_numbers(len(source) - 1, count)])
 
 
 def run(classifier: Classifier, source: ImageSource, recipe: str, engine) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from mid_nbdev import Classifier, ImageSource, find_source, load_classifier
 from mid_nbdev.averaging.adaptive import fit_policy
 from mid_nbdev.averaging.batches import forward_crops
 from mid_nbdev.crops.recipes import Plan, Policy, make_plan, parse_recipes
-from mid_nbdev.data.images import crop_key
+from mid_nbdev.data.images import crop_key, spread_numbers
 from mid_nbdev.data.reading import read_images
 from mid_nbdev.networks.engines import make_engine
 from mid_nbdev.networks.models import weights_hash
@@ -118,8 +118,7 @@ def read_crops(folder: Path, head: torch.nn.Module) -> tuple[StoredCrops, np.nda
 
 def fitted_policies(stored: StoredCrops, other: StoredCrops | None) -> dict[str, Policy]:
     "`auto` as it comes, fitted on the same images without their labels, and fitted on other images."
-    count = len(stored.images)
-    sample = np.unique(np.linspace(0, count - 1, min(FIT_ON, count)).astype(int))
+    sample = spread_numbers(len(stored.images), FIT_ON)
     policies = {"auto": Policy()}
     for words, wish in WISHES.items():
         policies[f"auto --{words}"] = fit_policy(paired_scores(stored)[sample], **wish)

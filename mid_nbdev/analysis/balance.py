@@ -18,7 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from .plots import short_name
+from .plots import first_synonym
 from ..data.classes import class_called, csv_text, label_reader
 from ..errors import InputError
 
@@ -194,7 +194,7 @@ def plot_confusion(
     places = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:most])
     shown = matrix.iloc[places, places]
     shares = 100 * shown.div(matrix.sum(axis=1).iloc[places].clip(lower=1), axis=0)
-    names = [short_name([name], 0) for name in shown.columns]
+    names = [first_synonym(name) for name in shown.columns]
     side = 2.2 + 0.32 * len(names)
     figure, axis = plt.subplots(figsize=(side + 0.8, side), layout="constrained")
     sns.heatmap(shares, cmap="Blues", vmin=0, vmax=100, annot=shown.to_numpy() if len(names) < 16 else None, fmt="d",

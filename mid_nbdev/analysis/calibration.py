@@ -48,6 +48,7 @@ def _rows(probabilities: torch.Tensor, labels: torch.Tensor) -> pd.DataFrame:
     columns = {name: values[:, 0] for name, values in score(probabilities[:, None], labels).items()}
     return pd.DataFrame({**columns, "label": labels.numpy(), "crops": 1})
 
+# %% ../../nbs/analysis/15_calibration.ipynb #cal004b
 def _at_the_limit(recipe: str, temperature: float, images: int) -> str:
     "Why a temperature is none: the likelihood has no maximum within the range."
     if temperature == RANGE[0]: why = "every prediction that could be more confident is correct"

@@ -65,6 +65,7 @@ class Columns:
                              "with --correct, or --label and --prediction, or --p-true")
         return there
 
+# %% ../../nbs/analysis/04_outcomes.ipynb #outc006b
 def _pick(
     kind: str, # one of `_KNOWN`
     asked: str | None, # name that was asked for
@@ -196,6 +197,7 @@ def _outcomes(rows: pd.DataFrame, found: Mapping[str, str], where: str) -> pd.Da
                          "--prediction")
     return known.assign(correct=said)
 
+# %% ../../nbs/analysis/04_outcomes.ipynb #outc013b
 def _of_rows(
     name: str, # what to call them
     rows: pd.DataFrame, # of a file, a table or a run

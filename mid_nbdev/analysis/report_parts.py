@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from .balance import MEASURES, confused_pairs, confusion, readable_balance
-from .plots import short_name
+from .plots import first_synonym
 from .results import changed_images, per_class
 from .scenes import picture_url
 from .stats import readable, reliability, verdict
@@ -182,7 +182,7 @@ def balance_part(
 # %% ../../nbs/analysis/12_report_parts.ipynb #pgpa009b
 def _class_lines(table: pd.DataFrame) -> list[dict]:
     "Some rows of `per_class` as text."
-    return [{"name": short_name([one.name], 0, None) or str(one.number), "images": one.images,
+    return [{"name": first_synonym(one.name, None) or str(one.number), "images": one.images,
              "before": f"{one.top1_baseline:.0f}", "after": f"{one.top1:.0f}",
              "gain": f"{one.gain:+.1f} [{one.gain_low:+.0f}, {one.gain_high:+.0f}]"}
             for one in table.rename(columns={"class": "number"}).itertuples(index=False)]
@@ -215,7 +215,7 @@ def classes_part(
                  for number, (name, line) in enumerate(zip(counts.index, counts.to_numpy()))]
         matrix = {"names": list(counts.columns), "lines": lines}
     pairs = confused_pairs(own, names, 10).assign(share=lambda found: found["share"].map("{:.0f}".format))
-    for side in ("label", "answer"): pairs[side] = [short_name([name], 0, None) for name in pairs[side]]
+    for side in ("label", "answer"): pairs[side] = [first_synonym(name, None) for name in pairs[side]]
     return {"classes": parts, "matrix": matrix, "pairs": pairs.to_dict("records")}
 
 # %% ../../nbs/analysis/12_report_parts.ipynb #pgpa0011

@@ -204,6 +204,7 @@ def run_images(
     known = list(class_names) if "class_names" in origin else []
     return find_source(origin["data"], origin.get("labels"), len(class_names), known, origin.get("class_order"))
 
+# %% ../../nbs/analysis/01_results.ipynb #res4shown
 def _shown(
     table: pd.DataFrame, # from `changed_images`
     most: int, # rows

@@ -315,6 +315,7 @@ class MID(Wrapper):
         pictures, named = named_pictures(images, keys)
         return scale(self._average(pictures, named, Plan((self.recipe,))), self.scaled_by)
 
+# %% ../../nbs/averaging/00_wrapper.ipynb #midfit01
 @patch
 @torch.no_grad()
 def fit(self: MID, images, budget: float | None = None, agreement: float | None = None) -> MID:

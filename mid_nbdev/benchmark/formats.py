@@ -72,7 +72,7 @@ def _run(
     case: _Case, # what is measured
 ) -> tuple[float, pd.DataFrame]: # seconds, rows
     "One evaluation, from files to rows."
-    seconds, rows = repeated(case.engine.classifier, source, case.plan, case.engine, case.dtype.partition(",")[0])
+    seconds, rows = repeated(case.engine.classifier, source, case.plan, case.engine, case.engine.dtype)
     return seconds, rows.set_index("image")
 
 # %% ../../nbs/benchmark/03_formats.ipynb #fmtours1

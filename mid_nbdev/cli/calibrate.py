@@ -33,6 +33,7 @@ def _refuse_unread(
     if path.parent.resolve() != Path(place).resolve(): say(f"note: for this run's network {place}/config.json is read")
     return is_code(name) or name.startswith("local-dir:")
 
+# %% ../../nbs/cli/12_calibrate.ipynb #ccal004b
 def _config_of(
     path: Path, # config.json
     run, # run

@@ -167,6 +167,7 @@ class ViewsPolicy(Policy):
         "Log-ratio of the two probabilities."
         return (first / second.clamp_min(_LEAST)).log()
 
+# %% ../../nbs/crops/02_recipes.ipynb #viewspol1b
 AnyRecipe = Recipe | Policy # says which crops of an image are averaged
 
 def _parse_policy(

@@ -221,6 +221,7 @@ def find_files(
             elif others is not None and not file.startswith("."): others[ending or "none"] += 1
     return sorted(names)
 
+# %% ../../nbs/data/00_files.ipynb #filimg01
 @cache
 def image_endings() -> frozenset[str]: # in lower case, such as ".jpg"
     "File extensions of the formats in `_IMAGE_FORMATS` that the installed Pillow reads."
@@ -303,6 +304,7 @@ def _linked(
     except OSError: return False
     return True
 
+# %% ../../nbs/data/00_files.ipynb #filwho01
 def refuse_foreign_files(
     folder: Path, # folder that files will be written to
     own: Collection[str], # names of those files, which may already exist

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from ..crops.recipes import AnyRecipe, Plan, make_plan
 from ..data.files import csv_bytes, printable, write_whole
-from ..data.images import ImageSource, is_passing
+from ..data.images import ImageSource, is_passing, spread_numbers
 from ..data.reading import Patience, read_hash, read_image
 from ..errors import InputError
 from .answers import lacking_answers, write_answers
@@ -316,7 +316,7 @@ def _can_be_read_now(run: Run, failed: list[tuple[str, str]], numbers: dict[str,
 def _refuse_replaced(run: Run, table: pa.Table, numbers: dict[str, int], source: ImageSource) -> None:
     "Raise `InputError` if a sampled image of a part is not the one that was evaluated."
     each = max(1, _COMPARED // max(1, len(run.present())))
-    for place in np.unique(np.linspace(0, len(table) - 1, each).astype(int)) if len(table) else ():
+    for place in spread_numbers(len(table), each):
         image, content = table["image"][place].as_py(), table["content"][place].as_py()
         now = read_hash(source, numbers[image], Patience(0)).content if image in numbers else ""
         if content and now and now != content:

@@ -45,6 +45,7 @@ def pick_device(
 class Engine(Protocol):
     "Computes the outputs of crops."
     name: str # one of `ENGINES`
+    dtype: str # one of `DTYPES`
     batch_size: int # crops that every batch has
     classifier: Classifier # whose crops it computes, on the device where it does
 

@@ -37,6 +37,10 @@ def _tf32_switches() -> list[tuple[object, str, object, object]]: # owner, name,
         return [(owner, "fp32_precision", "tf32", "ieee") for owner in owners]
     return [(owner, "allow_tf32", True, False) for owner in (matmul, cudnn)]
 
+def _values() -> list:
+    "How the switches are set."
+    return [getattr(owner, name) for owner, name, _, _ in _tf32_switches()]
+
 def _set(values: list) -> None:
     "Set the switches."
     for (owner, name, _, _), value in zip(_tf32_switches(), values): setattr(owner, name, value)
@@ -48,10 +52,10 @@ def precision(
     dtype: str, # one of `DTYPES`
 ) -> Iterator[None]:
     "Enable TF32 only for \"tf32\", and let cuDNN choose its algorithms by timing them."
-    switches, cudnn = _tf32_switches(), torch.backends.cudnn
-    before, timed = [getattr(owner, name) for owner, name, _, _ in switches], cudnn.benchmark
+    cudnn = torch.backends.cudnn
+    before, timed = _values(), cudnn.benchmark
     _outside.append(before)
-    _set([with_tf32 if dtype == "tf32" else without for _, _, with_tf32, without in switches])
+    _set([with_tf32 if dtype == "tf32" else without for _, _, with_tf32, without in _tf32_switches()])
     cudnn.benchmark = True
     try: yield
     finally:
@@ -62,7 +66,7 @@ def precision(
 @contextmanager
 def own_precision() -> Iterator[None]:
     "The switches as they were outside of every `precision`: torch.export reads the old ones, and refuses a mixture."
-    before = [getattr(owner, name) for owner, name, _, _ in _tf32_switches()]
+    before = _values()
     _set(_outside[0] if _outside else before)
     try: yield
     finally: _set(before)
