@@ -33,6 +33,7 @@ SETS = {"nips500": "bf16", "eli500": "bf16", "val800": "f32"}  # and the number 
 JUDGED = "val800"  # the set that nothing was chosen on
 CENTER, FULL = 0, 2  # places among the views whose features are kept
 ALL = ("lite0", *NETWORKS)
+MATCHED, MEAN_MAX = "FULL, channels", "FULL, mean-max"  # compared directly, where both are computed
 
 
 SHAPE = 0.3  # of the Fréchet distribution, as FixRes has it
@@ -168,6 +169,12 @@ def averaged(correct: list[pd.Series], change: list[pd.Series]) -> dict[str, flo
     return {name: value for names, three in zip(columns, values) for name, value in zip(names, three)}
 
 
+def pairs(recipes: list[str]) -> list[tuple[str, str]]:
+    "Each recipe and the baselines that it is compared with: one crop, 20 random crops, and the matched larger view."
+    found = [(recipe, baseline) for baseline in ("CC", "20RC") for recipe in recipes]
+    return found + [(MEAN_MAX, MATCHED)] * (MEAN_MAX in recipes)
+
+
 def judge(kept: Path, weights: Path, earlier: Path, data: Path) -> pd.DataFrame:
     "A line per set, network, recipe and baseline; the network `all` is the mean over those of the set."
     lines, wanted = [], ["gain", "gain_low", "gain_high", "nll_change", "nll_low", "nll_high"]
@@ -180,21 +187,20 @@ def judge(kept: Path, weights: Path, earlier: Path, data: Path) -> pd.DataFrame:
             classifier = opened(network, weights)
             answers = averages(*read[:2], earlier / name, network) | fitted(*read, classifier.head)
             if name == JUDGED:
-                answers["FULL, mean-max"] = mean_max_of(
+                answers[MEAN_MAX] = mean_max_of(
                     classifier, data / name, file.with_name(f"{network}-windows.npy")
                 )
             each[network] = {recipe: rows_of(some, read[-1]) for recipe, some in answers.items()}
-        for baseline in ("CC", "20RC"):
-            for recipe in next(iter(each.values())):
-                about = {"data": name, "recipe": recipe, "baseline": baseline}
-                for network, rows in each.items():
-                    own, base = rows[recipe], rows[baseline]
-                    found = compare_likelihood(own, base) | compare_correct(own["rank"] == 0, base["rank"] == 0)
-                    top1 = 100 * (own["rank"] == 0).mean()
-                    counts = {"network": network, "images": len(rows[recipe]), "top1": top1}
-                    lines.append(about | counts | {key: found[key] for key in wanted})
-                own, base = ([rows[one] for rows in each.values()] for one in (recipe, baseline))
-                lines.append(about | {"network": "all", "images": len(own[0])} | pooled(own, base))
+        for recipe, baseline in pairs(list(next(iter(each.values())))):
+            about = {"data": name, "recipe": recipe, "baseline": baseline}
+            for network, rows in each.items():
+                own, base = rows[recipe], rows[baseline]
+                found = compare_likelihood(own, base) | compare_correct(own["rank"] == 0, base["rank"] == 0)
+                top1 = 100 * (own["rank"] == 0).mean()
+                counts = {"network": network, "images": len(rows[recipe]), "top1": top1}
+                lines.append(about | counts | {key: found[key] for key in wanted})
+            own, base = ([rows[one] for rows in each.values()] for one in (recipe, baseline))
+            lines.append(about | {"network": "all", "images": len(own[0])} | pooled(own, base))
     return pd.DataFrame(lines)
 
 
