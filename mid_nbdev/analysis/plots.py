@@ -34,7 +34,8 @@ COLORS = {
     "CC": "#D55E00", "FC": "#0072B2", "MFC": "#56B4E9", "RC": "#009E73", "MRC": "#CC79A7", "QRC": "#E69F00",
     "MQRC": "#8A5A00", "FULL": "#7A4FD0", "MFULL": "#B79CF0", # kinds of crop
     "softmax": "#222222", "logit": "#6E6E6E", "feature": "#A0A0A0", # levels
-    "confirmed": "#222222", "equal": "#222222", "contradicted": "#222222", "inconclusive": "#A0A0A0", # verdicts
+    "confirmed": "#222222", "equal": "#222222", "different": "#222222", "contradicted": "#222222",
+    "inconclusive": "#A0A0A0", # verdicts
     "right": "#222222", "wrong": "#6E6E6E", # predictions
     "ours": "#222222", "other": "#767676", # methods without crops of their own, and other programs
 } # the color of each meaning
@@ -223,7 +224,7 @@ def plot_gains(
     return figure
 
 # %% ../../nbs/analysis/02_plots.ipynb #ae30b01d
-_VERDICT_MARKERS = {"confirmed": "o", "equal": "s", "inconclusive": ".", "contradicted": "X"}
+_VERDICT_MARKERS = {"confirmed": "o", "equal": "s", "different": "D", "inconclusive": ".", "contradicted": "X"}
 
 def plot_claims(
     table: pd.DataFrame, # claim, effect, low, high, verdict

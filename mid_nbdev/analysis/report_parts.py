@@ -18,7 +18,7 @@ from .balance import MEASURES, confused_pairs, confusion, readable_balance
 from .plots import first_synonym
 from .results import changed_images, per_class
 from .scenes import picture_url
-from .stats import readable, reliability, verdict
+from .stats import p_text, readable, reliability, verdict
 from ..data.files import open_image, printable
 from ..data.images import ImageSource
 from ..errors import InputError
@@ -55,9 +55,10 @@ def headline(
     before, found = lines.loc[baseline], verdict(line["gain_low"], line["gain_high"])
     numbers = (f"it classifies {line['top1']:.1f} % of {_many(line['images'])} correctly, {baseline} "
                f"{before['top1']:.1f} %")
-    p_value = "< 0.001" if line["p_value"] < 0.001 else f"= {line['p_value']:.2g}"
+    p = p_text(line["p_value"])
+    p = p if p.startswith("<") else f"= {p}"
     words = [_sentence(recipe, baseline, found, numbers),
-             f"It corrects {_many(line['corrected'])} and breaks {line['broken']:,.0f}, p {p_value} "
+             f"It corrects {_many(line['corrected'])} and breaks {line['broken']:,.0f}, p {p} "
              f"(McNemar, exact), at {crops} crops per image instead of {before['crops']:g}."]
     was = {**top1, "name": f"Correct, {baseline}", "value": f"{before['top1']:.1f} %",
            "note": _span(before, "top1", signed=False)}
@@ -96,7 +97,7 @@ def summary(
     recipe: str, # that the page is about
 ) -> dict: # columns, changed_at, rows
     "The table of recipes, without columns that say nothing."
-    shown = readable(table).replace({"p": {"0.000": "< 0.001"}, "Holm's p": {"0.000": "< 0.001"}})
+    shown = readable(table)
     shown = shown[[name for name in shown if not shown[name].isin(["–", ""]).all()]]
     rows = []
     for (_, line), cells in zip(table.iterrows(), shown.itertuples(index=False)):

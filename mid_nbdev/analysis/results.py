@@ -74,7 +74,7 @@ def _latex(table: pd.DataFrame) -> str:
     columns = "l" + "r" * (table.shape[1] - 1)
     shown = table.map(lambda value: printable(str(value), keep="\\"))
     text = shown.to_latex(index=False, escape=True, column_format=columns)
-    return text.replace("–", "--")
+    return text.replace("–", "--").replace("<", "$<$")
 
 # %% ../../nbs/analysis/01_results.ipynb #wrtable01
 _HEADS = {

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['POWER', 'likelihood', 'accuracy', 'describe', 'reliability', 'gain_interval', 'compare_correct',
            'compare_likelihood', 'detectable_gain', 'add_holm', 'remarks', 'power_remarks', 'report', 'mean_interval',
-           'verdict', 'readable', 'halves']
+           'verdict', 'p_text', 'readable', 'halves']
 
 # %% ../../nbs/analysis/00_stats.ipynb #bd17a249
 import numpy as np
@@ -260,6 +260,12 @@ def _number(value: float | None, digits: int = 2, signed: bool = False) -> str:
     "A number, or a dash if there is none."
     return "–" if pd.isna(value) else f"{value:{'+' if signed else ''}.{digits}f}"
 
+def p_text(
+    p: float | None, # p value
+) -> str: # three decimals, "< 0.001", or a dash if there is none
+    "A p value as tables and pages show it."
+    return "< 0.001" if p is not None and p < 0.001 else _number(p, 3)
+
 def _count(value: float) -> str:
     "A whole number, or a mean with two digits."
     return f"{value:.0f}" if float(value).is_integer() else f"{value:.2f}"
@@ -282,7 +288,7 @@ def readable(
             "top-1 % [95 %]": _interval(line, "top1", "top1_low", "top1_high", 1, False),
             "gain, points [95 %]": _interval(line, "gain", "gain_low", "gain_high", 1, True),
             "corrected / broken": f"{line['corrected']:.0f} / {line['broken']:.0f}" if compared else "–",
-            "p": _number(line.get("p_value"), 3), "Holm's p": _number(line.get("p_holm"), 3),
+            "p": p_text(line.get("p_value")), "Holm's p": p_text(line.get("p_holm")),
             "NLL": _number(line.get("nll"), 3),
             "NLL change [95 %]": _interval(line, "nll_change", "nll_low", "nll_high", 3, True),
             "top-5 %": _number(line.get("top5"), 1), "ECE %": _number(line.get("ece"), 1),

@@ -118,14 +118,15 @@ def judge_difference(
 
 def judge_equality(
     values, # effect on each image, points
-    margin: float = MARGIN, # points
-) -> dict: # effect, low, high, p, verdict
-    "Test whether the mean effect is within a margin around zero."
+    margin: float = MARGIN, # equivalence margin, points
+) -> dict: # effect, low, high, p, verdict ("equal within ±…", "contradicted", "different" or "inconclusive")
+    "Test whether the mean effect is within an equivalence margin around zero (two one-sided tests)."
     effect, low, high = mean_interval(values)
     described = DescrStatsW(np.asarray(values))
     p = float(described.ttost_mean(-margin, margin)[0])
-    outside = "contradicted" if low > margin or high < -margin else "inconclusive"
-    words = f"equal within ±{margin:g}" if p < _LEVEL else outside
+    if p < _LEVEL: words = f"equal within ±{margin:g}"
+    elif low > margin or high < -margin: words = "contradicted"
+    else: words = "different" if low > 0 or high < 0 else "inconclusive"
     return {"effect": effect, "low": low, "high": high, "p": p, "verdict": words}
 
 # %% ../../nbs/paper/03_measured.ipynb #meaHholm
@@ -134,7 +135,7 @@ def with_holm(
 ) -> pd.DataFrame: # and p_holm, survives
     "Holm's adjusted p of every test, and which findings survive it."
     survives, adjusted, _, _ = multipletests(claims["p"], alpha=_LEVEL, method="holm")
-    return claims.assign(p_holm=adjusted, survives=survives & (claims["verdict"] != "inconclusive"))
+    return claims.assign(p_holm=adjusted, survives=survives & ~claims["verdict"].isin(["inconclusive", "different"]))
 
 # %% ../../nbs/paper/03_measured.ipynb #meaKmeet
 def resolved_until(
