@@ -206,6 +206,8 @@ def test_pages_of_results_open_with_what_was_found_and_fold_their_code(pages):
         first = main.select_one(".cell-output-display, .cell-output-markdown, .cell-output")
         before = main.find("h2", class_="anchored")
         assert not before or first in before.find_all_previous("div"), page
+        if contents := main.find("nav", id="TOC", class_=False):  # below the verdict and its figure
+            assert main in contents.find_previous(["img", "svg", "table"]).parents, page
 
 
 def test_each_of_several_tables_on_a_page_of_results_has_a_caption(pages):

@@ -124,6 +124,20 @@ def test_every_page_fits_a_phone(page, site, width):
         assert page.evaluate("document.documentElement.scrollWidth") <= width, (path.name, page.evaluate(WIDE))
 
 
+def test_the_keyboard_gets_past_the_menus_and_shows_where_it_is(page):
+    page.goto("commands/evaluate.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getBoundingClientRect().left >= 0 && document.activeElement.innerText") == (
+        "Skip to the text"
+    )
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("!!document.activeElement.closest('main')")
+
+
 def test_the_menu_opens_on_a_phone(page):
     page.set_viewport_size({"width": 390, "height": 800})
     page.goto("crops/boxes.html")

@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterator
 from configparser import ConfigParser
 from fnmatch import fnmatch
+from functools import cache
 from hashlib import sha256
 from itertools import repeat
 from pathlib import Path
@@ -33,29 +34,14 @@ from pages import Written, overview, written_pages
 from reference import Entry, entries, markdown, notebook_files
 
 ROOT = Path(__file__).resolve().parent.parent
-HIDDEN = ("hide", "default_exp", "export", "exporti")
 LONG = 12  # lines of a hundred characters: longer code is folded in guides
 RESULTS = ("paper/", "beyond/", "benchmark/")  # folders whose pages without a module are pages of results
 OPENING = re.compile(r"^(?:#\| opening: true|<!-- opening -->)\n", re.MULTILINE)
 INTERVAL = re.compile(r"\[([+-]?)([\d.]+),\s([+-]?)([\d.]+)\]")
 STATIC = (".png", ".svg", ".csv", ".parquet", ".css", ".html")  # files beside the notebooks that pages use
-TEXTS = ("description", "about")  # of a section, for the list of its pages
 DATA = re.compile(r"""[\w./-]+\.(?:csv|parquet)\b""")  # a file that a page may name
 EXPLORER = '<div class="explorer"></div>'  # where a page shows the explorer
 EXPLORED = (5, 6, 7, 10, 14)  # photographs of the demo that it shows
-ACCESS = (  # what a screen reader and a keyboard need beyond what the engine writes
-    (r'(<i class="bi[^"]*") role="img">', r'\1 aria-hidden="true">'),  # the link around it has a name
-    (r'(<a [^>]*data-bs-target="(#[^"]*)"[^>]*) role="navigation"', r'\1 role="button" href="\2"'),
-    (r'<nav (?=class="navbar)', '<nav aria-label="Main" '),
-    (r'<nav (?=id="quarto-sidebar")', '<nav aria-label="All pages" '),
-    (r'<nav (?=class="page-navigation")', '<nav aria-label="Previous and next page" '),
-)
-REMOTE = (
-    r'<script[^>]*\bsrc="https?://[^"]*"[^>]*></script>',
-    r'<link[^>]*\brel="stylesheet"[^>]*href="https?://[^>]*>',
-    r'<link[^>]*\bhref="https?://[^"]*"[^>]*\brel="stylesheet"[^>]*>',
-)
-REMOTE_IMPORT = r"""@import\s+(url\(\s*['"]?https?://[^)]*\)|['"]https?://[^'"]*['"])[^;{]*;"""
 
 
 class Book:
@@ -68,7 +54,7 @@ class Book:
         self.source = f"{self.settings['git_url']}/blob/{self.settings['branch']}"
         self.config = yaml.safe_load((root / "_quarto.yml").read_text(encoding="utf-8"))
         paths = [path.relative_to(self.notebooks).as_posix() for path in notebook_files(root)]
-        self.pages = {path: page_name(path) for path in sorted(paths, key=natural)}
+        self.pages = {path: page_name(path) for path in sorted(paths, key=lambda path: (path.count("/"), path))}
         if len(set(self.pages.values())) < len(self.pages):
             sys.exit(f"two notebooks have one address: {sorted(self.pages.values())}")
         self.entries = entries(root / self.settings["lib_path"])
@@ -78,11 +64,12 @@ class Book:
             for entry in (e for top in listed for e in top.everything()):
                 self.places.setdefault(entry.name, []).append(f"{self.modules[module]}#{entry.anchor}")
         self.about = {page: self.title_and_promise(path) for path, page in self.pages.items()}
-        self.written: dict[str, Written] = written_pages(self)
+        chosen = yaml.safe_load((self.notebooks / "reference.yml").read_text(encoding="utf-8"))
+        self.written: dict[str, Written] = written_pages(self, chosen)
         self.about |= {page: (text.title, text.promise) for page, text in self.written.items()}
         self.tree = self.expanded(self.config["website"]["sidebar"]["contents"], set())
         lists = [item for item in self.tree if "contents" in item and item["href"] not in self.written]
-        self.written |= {item["href"]: overview(item, self.about) for item in lists}
+        self.written |= {item["href"]: overview(item, chosen["sections"], self.about) for item in lists}
 
     def cells(self, path: str) -> list[dict]:
         "Cells of a notebook, their sources as one text each."
@@ -129,7 +116,7 @@ class Book:
         config = copy.deepcopy(self.config)
         config["project"]["output-dir"] = "_docs"
         website, version = config["website"], self.settings["version"]
-        website["sidebar"]["contents"] = without_texts(self.tree)
+        website["sidebar"]["contents"] = self.tree
         website["navbar"]["right"].insert(0, {"text": f"v{version}", "href": "changelog.md"})
         website["page-footer"]["left"] = f"{website['title']} {version} · {website['page-footer']['left']}"
         write(folder / "_quarto.yml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
@@ -182,12 +169,12 @@ class Book:
         if cell["cell_type"] != "code":
             return [cell]
         cell = with_tables(cell)
-        marks = set(re.findall(r"^#\|\s*(\w+)\s*$|^#\|\s*(default_exp)\b", cell["source"], re.MULTILINE))
-        if not {name for pair in marks for name in pair} & set(HIDDEN):
+        marks = re.findall(r"^#\|\s*(hide|default_exp|exporti?)\b(?!:)", cell["source"], re.MULTILINE)
+        if not marks:
             lines = sum(1 + len(line) // 100 for line in cell["source"].splitlines())
             hidden = re.search(r"^#\| echo: false", cell["source"], re.MULTILINE)
             return [folded(cell) if not module and not hidden and (lines > LONG or path.startswith(RESULTS)) else cell]
-        if not re.search(r"^#\|\s*export\s*$", cell["source"], re.MULTILINE):
+        if "export" not in marks:
             return []
         begins = re.compile(r"^(?:def |class |async def )?(\w+)", re.MULTILINE)
         defined = [entry for entry in self.entries.get(module, []) if entry.name in begins.findall(cell["source"])]
@@ -215,7 +202,8 @@ class Book:
             plain = re.sub(r"!\[([^\]]+)\]\(([^)]*)\)", r'![](\2){fig-alt="\1"}', plain)
             link = r"\]\(([^)#:]+\.ipynb)((?:#[^)]*)?)\)"
             plain = re.sub(link, lambda m: f"]({self.address(m.group(1), path)}{m.group(2)})", plain)
-            parts[number] = re.sub(r"(?<![\[`])`([A-Za-z_][\w.]*)(\(\))?`(?!`)", lambda m: self.named(m, path), plain)
+            name = r"(?<!^\| )(?<![\[`])`([A-Za-z_][\w.]*)(\(\))?`(?!`)"  # neither in a link nor what a row is about
+            parts[number] = re.sub(name, lambda m: self.named(m, path), plain, flags=re.MULTILINE)
         return "".join(parts)
 
     def address(self, link: str, path: str) -> str:
@@ -238,18 +226,6 @@ def write(path: Path, text: str) -> None:
     "Write a text into a folder that may be new."
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-
-
-def without_texts(contents: list) -> list:
-    "The sidebar as the engines read it: without what only the lists of pages show."
-    made = []
-    for item in contents:
-        if isinstance(item, dict):
-            item = {key: value for key, value in item.items() if key not in TEXTS}
-            if "contents" in item:
-                item["contents"] = without_texts(item["contents"])
-        made.append(item)
-    return made
 
 
 def opened(cells: list[dict]) -> list[dict]:
@@ -287,11 +263,6 @@ def joined(cells: list[dict]) -> list[dict]:
         else:
             made.append(cell)
     return [cell for cell in made if cell["cell_type"] != "code" or not only_imports(cell["source"])]
-
-
-def natural(path: str) -> tuple:
-    "Sorting key in which table_10 follows table_9, and the top folder's pages come first."
-    return path.count("/"), [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)]
 
 
 def page_name(path: str) -> str:
@@ -402,6 +373,7 @@ def render(folder: Path, engine: str) -> None:
         sys.exit("\n".join(problems))
 
 
+@cache
 def explorer_frame() -> str:
     "The explorer of a few photographs as a frame; empty where the demo's packages are not installed."
     from mid_nbdev import InputError, explore
@@ -409,10 +381,8 @@ def explorer_frame() -> str:
     from mid_nbdev.data.images import demo_source
     from mid_nbdev.networks.process import cache_file
 
-    package = ROOT / "mid_nbdev"
-    decides = [path for path in sorted(package.rglob("*")) if path.suffix in (".py", ".js", ".css")]
-    digest = sha256(b"".join(path.read_bytes() for path in decides)).hexdigest()[:32]
-    kept = cache_file(f"explorer-{digest}.html")
+    decides = [path for path in sorted((ROOT / "mid_nbdev").rglob("*")) if path.suffix in (".py", ".js", ".css")]
+    kept = cache_file(f"explorer-{sha256(b''.join(path.read_bytes() for path in decides)).hexdigest()[:32]}.html")
     try:
         if not kept.exists():
             explorer = explore("efficientnet_lite0", demo_source().take(EXPLORED), recipe="CC+9RC")
@@ -426,30 +396,18 @@ def explorer_frame() -> str:
     return f"<iframe title='What a network sees' loading='lazy' style='{style}' srcdoc='{page}'></iframe>"
 
 
-def place_explorer(folder: Path) -> None:
-    "Put the explorer where pages have a place for it; without JavaScript it is a still picture."
-    marked = [path for path in folder.rglob("*.html") if EXPLORER in path.read_text(encoding="utf-8")]
-    framed = explorer_frame() if marked else ""
-    for path in marked:
-        path.write_text(path.read_text(encoding="utf-8").replace(EXPLORER, framed), encoding="utf-8")
-
-
-def settle(folder: Path, home: str) -> None:
-    "Make a rendered site self-contained: formulas as MathML, no fonts, styles or scripts from other sites."
+def settle(folder: Path, home: str, still: bool) -> None:
+    "Make a rendered site self-contained, and complete its pages; a still one has no explorer."
     for path in folder.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
-        text = re.sub(r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', formula, text, flags=re.DOTALL)
-        for remote in REMOTE:
-            text = re.sub(remote, "", text)
-        text = re.sub(r"<pre><code>(.*?)</code></pre>", in_columns, text, flags=re.DOTALL)
-        text = re.sub(r"(?<=<code>)[^<]*", with_options, text)
-        for written, spoken in ACCESS:
-            text = re.sub(written, spoken, text)
+        for found, written in SETTLED:
+            text = re.sub(found, written, text, flags=re.DOTALL)
         text = text.replace("<head>", f"<head>{head_of(path.relative_to(folder).as_posix(), home)}", 1)
+        if EXPLORER in text:
+            text = text.replace(EXPLORER, "" if still else explorer_frame())
         path.write_text(text, encoding="utf-8")
     for path in folder.rglob("*.css"):
-        text = path.read_text(encoding="utf-8")
-        path.write_text(re.sub(REMOTE_IMPORT, "", text), encoding="utf-8")
+        path.write_text(re.sub(REMOTE_IMPORT, "", path.read_text(encoding="utf-8")), encoding="utf-8")
     if (sitemap := folder / "sitemap.xml").exists():
         text = sitemap.read_text(encoding="utf-8")
         sitemap.write_text(re.sub(r"\s*<url>\s*<loc>\S*/404.html</loc>.*?</url>", "", text, flags=re.DOTALL))
@@ -465,7 +423,7 @@ def head_of(page: str, home: str) -> str:
 
 def with_options(match: re.Match) -> str:
     "Code, with the options of a command marked, so that their hyphens stay together."
-    return re.sub(r"--[a-z][\w-]*", r'<span class="option">\g<0></span>', match.group())
+    return re.sub(r"(?<![\w-])--[a-z][\w-]*", r'<span class="option">\g<0></span>', match.group())
 
 
 def in_columns(match: re.Match) -> str:
@@ -480,6 +438,24 @@ def formula(match: re.Match) -> str:
     return to_mathml(html.unescape(match.group(2)), display="block" if match.group(1) == "display" else "inline")
 
 
+REMOTE_IMPORT = r"""@import\s+(url\(\s*['"]?https?://[^)]*\)|['"]https?://[^'"]*['"])[^;{]*;"""
+SETTLED = (  # on every page, in this order
+    (r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', formula),
+    (r'<(?:script|link)\b[^>]*\b(?:src|href)="https?://[^>]*>(?:\s*</script>)?', ""),  # nothing from another site
+    (r"<pre><code>(.*?)</code></pre>", in_columns),
+    (r"<code\b.*?</code>", with_options),
+    # The contents of a page, where they are in its text, go below its first figure or table.
+    (r'(<nav id="TOC" role="doc-toc">.*?</nav>)(.*?<(?:img|svg|table)\b.*?)(?=<section [^>]*"level2)', r"\2\1"),
+    # What a screen reader and a keyboard need beyond what the engine writes: a name for an icon is that of its link.
+    (r"<body[^>]*>", r'\g<0><a class="skip" href="#quarto-document-content">Skip to the text</a>'),
+    (r'(<i class="bi[^"]*") role="img">', r'\1 aria-hidden="true">'),
+    (r'(<a [^>]*data-bs-target="(#[^"]*)"[^>]*) role="navigation"', r'\1 role="button" href="\2"'),
+    (r'<nav (?=class="navbar)', '<nav aria-label="Main" '),
+    (r'<nav (?=id="quarto-sidebar")', '<nav aria-label="All pages" '),
+    (r'<nav (?=class="page-navigation")', '<nav aria-label="Previous and next page" '),
+)
+
+
 def build(root: Path, target: Path, engine: str = "", still: bool = False) -> list[Path]:
     "Build the site into a folder, which is replaced, or a still one without the explorer; gives its pages."
     engine = engine or ("quarto" if shutil.which("quarto") else "smalldocs")
@@ -489,9 +465,7 @@ def build(root: Path, target: Path, engine: str = "", still: bool = False) -> li
         book = Book(root)
         book.stage(Path(folder))
         render(Path(folder), engine)
-        settle(Path(folder) / "_docs", book.config["website"]["site-url"])
-        if not still:
-            place_explorer(Path(folder) / "_docs")
+        settle(Path(folder) / "_docs", book.config["website"]["site-url"], still)
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(Path(folder) / "_docs", target)
     return sorted(target.rglob("*.html"))

@@ -29,9 +29,8 @@ class Written:
         return f"---\n{yaml.safe_dump(front, allow_unicode=True)}---\n\n{self.text}\n"
 
 
-def written_pages(book) -> dict[str, Written]:
+def written_pages(book, chosen: dict) -> dict[str, Written]:
     "All pages without a notebook but the lists of a section's pages, by their name."
-    chosen = yaml.safe_load((book.notebooks / "reference.yml").read_text(encoding="utf-8"))
     return {
         "api.md": api_page(book),
         "names.md": names_page(book, chosen["names"]),
@@ -54,24 +53,20 @@ def repository_text(root: Path, name: str, promise: str) -> Written:
     return Written(title.removeprefix("# "), promise, re.sub(r"\]\(nbs/", "](", text).strip())
 
 
-def overview(section: dict, about: dict[str, tuple[str, str]]) -> Written:
+def overview(section: dict, texts: dict[str, dict[str, str]], about: dict[str, tuple[str, str]]) -> Written:
     "The pages of a section of the sidebar, each with its promise; sections within it have headings."
 
-    def listed(contents: list) -> str:
-        parts = []
-        for item in contents:
-            if isinstance(item, dict):
-                heading = f"## {item['section']}\n\n{item.get('description', '')}"
-                parts.append(f"{heading}\n\n{listed(item['contents'])}")
-            else:
-                title, promise = about[item]
-                title = re.sub(r"`(\w+)`", r"\1", title)  # a name would become a link within the link
-                parts.append(f"[{title}]({item})\n: {promise}")
-        return "\n\n".join(parts)
+    def listed(item: dict | str) -> str:
+        if isinstance(item, dict):
+            said = texts.get(item["section"], {}).get("description", "")
+            return "\n\n".join([f"## {item['section']}", said, *map(listed, item["contents"])])
+        title, promise = about[item]
+        title = re.sub(r"`(\w+)`", r"\1", title)  # a name would become a link within the link
+        return f"[{title}]({item})\n: {promise}"
 
-    inner = any(isinstance(item, dict) for item in section["contents"])
-    text = "\n\n".join(part for part in (section.get("about", ""), listed(section["contents"])) if part)
-    return Written(section["section"], section["description"], text, {} if inner else {"toc": False})
+    own, inner = texts[section["section"]], any(isinstance(item, dict) for item in section["contents"])
+    text = "\n\n".join([own.get("about", ""), *map(listed, section["contents"])]).strip()
+    return Written(section["section"], own["description"], text, {} if inner else {"toc": False})
 
 
 def front_door(root: Path, package: str) -> dict[str, str]:

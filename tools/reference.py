@@ -10,6 +10,7 @@ import io
 import re
 import tokenize
 from dataclasses import dataclass, field
+from importlib.util import resolve_name
 from pathlib import Path
 
 from docstring_parser import Docstring, DocstringStyle, parse
@@ -55,33 +56,26 @@ def notebook_files(root: Path) -> list[Path]:
     return [root / "nbs" / path for path in paths if not any(part.startswith((".", "_")) for part in path.parts)]
 
 
-def module_name(path: Path, package: Path) -> str:
-    "A module's name without the package, as crops.boxes."
-    return ".".join(path.relative_to(package).with_suffix("").parts)
-
-
 class Module:
     "A module's source, with the comment of each line."
 
     def __init__(self, path: Path, package: Path):
         text = path.read_text(encoding="utf-8")
-        self.name, self.text, self.tree = module_name(path, package), text, ast.parse(text)
+        self.name = ".".join(path.relative_to(package).with_suffix("").parts)  # without the package, as crops.boxes
+        self.text, self.tree = text, ast.parse(text)
         tokens = tokenize.generate_tokens(io.StringIO(text).readline)
         self.notes = {t.start[0]: t.string.lstrip("# ").strip() for t in tokens if t.type == tokenize.COMMENT}
         listed = (ast.literal_eval(node.value) for node in self.tree.body if self.assigns(node) == "__all__")
         self.public: list[str] = next(listed, [])
+        functions = (node for node in self.tree.body if isinstance(node, Function))
+        self.private = {node.name: node for node in functions if node.name not in self.public}
         self.imports: dict[str, tuple[str, str]] = {}
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith(f"{package.name}.")):
-                origin = self.origin(node, package.name)
-                self.imports |= {alias.asname or alias.name: (origin, alias.name) for alias in node.names}
-
-    def origin(self, node: ast.ImportFrom, package: str) -> str:
-        "The module that an import names, without the package; a relative one counts from the module's folder."
-        if not node.level:
-            return (node.module or "").removeprefix(f"{package}.")
-        above = self.name.split(".")[: -node.level]
-        return ".".join([*above, *((node.module or "").split(".") if node.module else [])])
+        folder = f"{package.name}.{self.name}".rpartition(".")[0]
+        for node in (n for n in ast.walk(self.tree) if isinstance(n, ast.ImportFrom)):
+            origin = resolve_name("." * node.level + (node.module or ""), folder)
+            if origin.startswith(f"{package.name}."):
+                named = {alias.asname or alias.name: alias.name for alias in node.names}
+                self.imports |= {name: (origin.partition(".")[2], given) for name, given in named.items()}
 
     @staticmethod
     def assigns(node: ast.AST) -> str:
@@ -105,10 +99,15 @@ class Module:
                 found.append(Entry(self.name, name, node.lineno, written_so, self.notes.get(node.end_lineno or 0, "")))
         return found
 
-    def private(self) -> dict[str, tuple[list[str], set[str]]]:
-        "What each private function raises and calls: for a reader, its callers do that."
-        functions = [node for node in self.tree.body if isinstance(node, Function) and node.name not in self.public]
-        return {node.name: (raised(node), called(node)) for node in functions}
+    def raises(self, *nodes: ast.AST) -> tuple[list[str], set[str]]:
+        "Errors that code raises, and names that it calls: with those of the module's private functions that it calls."
+        errors, calls, waiting = [], set(), list(nodes)
+        while waiting:
+            node = waiting.pop(0)
+            errors += raised(node)
+            waiting += [self.private[name] for name in sorted((called(node) - calls) & self.private.keys())]
+            calls |= called(node)
+        return list(dict.fromkeys(errors)), calls
 
     def of_function(self, node: Function, owner: str = "") -> Entry:
         "Entry of a function or method."
@@ -120,7 +119,7 @@ class Module:
         if node.returns and ast.unparse(node.returns) != "None":
             entry.result = f"`{ast.unparse(node.returns)}`" + colon(docs.result or self.note(node.returns))
         entry.raises, entry.example = docs.raises, docs.example
-        entry.errors, entry.calls = raised(node), called(node)
+        entry.errors, entry.calls = self.raises(node)
         return entry
 
     def of_class(self, node: ast.ClassDef) -> Entry:
@@ -139,12 +138,10 @@ class Module:
         bases = ", ".join(map(ast.unparse, node.bases))
         entry.signature = written(f"class {node.name}", [text for *_, text in given], "")
         entry.signature += f"  # a {bases}" if bases else ""
-        for name in ("__init__", "__post_init__"):
-            if name in made:
-                entry.errors += raised(made[name])
-                entry.calls |= called(made[name])
+        entry.errors, entry.calls = self.raises(*(made[n] for n in ("__init__", "__post_init__") if n in made))
         methods = [*made.values(), *(n for n in self.tree.body if isinstance(n, Function) and patches(n) == node.name)]
-        entry.methods = [self.of_function(n, node.name) for n in methods if not n.name.startswith("_")]
+        shown = [n for n in methods if not n.name.startswith("_") and n.name != "extra_repr"]  # which PyTorch calls
+        entry.methods = [self.of_function(n, node.name) for n in shown]
         return entry
 
     def note(self, node: ast.AST) -> str:
@@ -200,14 +197,13 @@ def parameters(node: Function) -> list[tuple[ast.arg, str]]:
     "Parameters of a function, each as written with its type and default."
     a = node.args
     plain = [*a.posonlyargs, *a.args]
-    defaults = [None] * (len(plain) - len(a.defaults)) + list(a.defaults)
-    found = [(arg, text_of(arg, value)) for arg, value in zip(plain, defaults, strict=True)]
-    found += [(a.vararg, f"*{text_of(a.vararg)}")] if a.vararg else []
-    found += [(arg, text_of(arg, value)) for arg, value in zip(a.kwonlyargs, a.kw_defaults, strict=True)]
-    return found + ([(a.kwarg, f"**{text_of(a.kwarg)}")] if a.kwarg else [])
+    given = [*zip(plain, [None] * (len(plain) - len(a.defaults)) + a.defaults), (a.vararg, None)]
+    given += [*zip(a.kwonlyargs, a.kw_defaults), (a.kwarg, None)]
+    stars = {a.vararg: "*", a.kwarg: "**"}
+    return [(arg, stars.get(arg, "") + text_of(arg, default)) for arg, default in given if arg]
 
 
-def text_of(arg: ast.arg, default: ast.expr | None = None) -> str:
+def text_of(arg: ast.arg, default: ast.expr | None) -> str:
     "A parameter as Python writes it."
     text = f"{arg.arg}: {ast.unparse(arg.annotation)}" if arg.annotation else arg.arg
     return text if default is None else f"{text}{' = ' if arg.annotation else '='}{ast.unparse(default)}"
@@ -237,7 +233,7 @@ def raised(node: ast.AST) -> list[str]:
             name = ast.unparse(n.exc.func).split(".")[-1]
             if name[0].isupper():
                 found.append(f"{name}: {message(n.exc.args[0])}" if n.exc.args else name)
-    return list(dict.fromkeys(found))
+    return found
 
 
 def message(value: ast.expr) -> str:
@@ -257,39 +253,21 @@ def called(node: ast.AST) -> set[str]:
     return {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
 
 
-def take_private(entry: Entry, private: dict[str, tuple[list[str], set[str]]]) -> None:
-    "Add to an entry what the private functions of its module raise and call for it."
-    seen: set[str] = set()
-    while inside := (entry.calls & private.keys()) - seen:
-        for name in sorted(inside):
-            errors, calls = private[name]
-            entry.errors += [error for error in errors if error not in entry.errors]
-            entry.calls |= calls
-        seen |= inside
-
-
 def entries(package: Path) -> dict[str, list[Entry]]:
     "Entries of every module of a package, with the errors that come from what each calls."
     modules = [Module(path, package) for path in module_files(package)]
     found = {module.name: module.entries() for module in modules}
     everything = {(e.module, e.name): e for listed in found.values() for top in listed for e in top.everything()}
     imports = {module.name: module.imports for module in modules}
-    private = {module.name: module.private() for module in modules}
-    for entry in everything.values():
-        take_private(entry, private[entry.module])
-
-    def callees(entry: Entry) -> list[Entry]:
-        keys = (imports[entry.module].get(name, (entry.module, name)) for name in sorted(entry.calls))
-        return [everything[key] for key in keys if key in everything and everything[key] is not entry]
-
-    def passing_on(entry: Entry) -> set[str]:
-        return {callee.name for callee in callees(entry) if (callee.module, callee.name) in raising}
-
+    callees = {}
+    for key, entry in everything.items():
+        called_here = {imports[entry.module].get(name, (entry.module, name)) for name in entry.calls}
+        callees[key] = called_here & everything.keys() - {key}
     raising = {key for key, entry in everything.items() if entry.errors}
-    while more := {key for key, entry in everything.items() if passing_on(entry)} - raising:
+    while more := {key for key in everything if callees[key] & raising} - raising:
         raising |= more
-    for entry, names in [(entry, passing_on(entry)) for entry in everything.values()]:
-        entry.calls = names
+    for key, entry in everything.items():
+        entry.calls = {name for _, name in callees[key] & raising}
     return found
 
 
