@@ -20,6 +20,7 @@ from mid_nbdev.evaluation.evaluate import _marker, _uploader, evaluate_parts, sp
 from mid_nbdev.networks.choose import crop_rate
 from mid_nbdev.networks.engines import TorchEngine, make_engine
 from mid_nbdev.networks.outputs import smooth_crops
+from mid_nbdev.networks.process import precision
 
 GPUS = torch.cuda.device_count() if torch.cuda.is_available() else 0
 CUDA = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not GPUS, reason="needs a GPU")])
@@ -173,7 +174,7 @@ def test_a_batch_too_large_is_halved(device, monkeypatch):
         if device == "cuda":
             torch.cuda.set_per_process_memory_fraction(1.0)
     assert engine.batch_size < asked and len(found[-1]) == len(crops)
-    with torch.inference_mode():
+    with torch.inference_mode(), precision("float32"):
         some = whole(crops[:2].permute(0, 2, 3, 1))
     assert torch.allclose(found[-1][:2], some[-1].float(), atol=1e-3)
 

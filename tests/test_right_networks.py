@@ -51,12 +51,14 @@ def truth(network, crops=CROPS):
     "What the network itself says, in evaluation mode."
     held = copy.deepcopy(network).eval()
     with torch.no_grad():
-        return held(SMALL.normalise(crops.permute(0, 3, 1, 2)))
+        there = crops.to(next(held.parameters()).device)  # `DataParallel` moves a network to a GPU
+        return held(SMALL.normalise(there.permute(0, 3, 1, 2)))
 
 
 def asked(engine):
+    there = CROPS.to(engine.classifier.device)
     with torch.no_grad():
-        return next(iter(engine.outputs([CROPS.permute(0, 3, 1, 2)])))[-1]
+        return next(iter(engine.outputs([there.permute(0, 3, 1, 2)])))[-1]
 
 
 # Whose mode, whose weights

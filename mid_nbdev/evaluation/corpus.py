@@ -13,7 +13,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -29,7 +28,7 @@ from fsspec.core import url_to_fs
 from tqdm.auto import tqdm
 
 from ..averaging.wrapper import MID
-from ..data.files import Limits, open_parquet, printable, write_whole
+from ..data.files import LIBRARIES, Limits, open_parquet, package_version, printable, write_whole
 from ..data.images import crop_key, is_passing
 from ..data.shards import Shard, decoded_pieces, list_shards, read_shard
 from ..errors import InputError
@@ -204,7 +203,7 @@ def _manifest(classifier: Classifier, task: _CorpusTask, shards: list[Shard], fi
         "limits": asdict(task.limits),
         "data": {"name": PurePosixPath(task.source).name, "kind": task.kind, "shards": len(shards),
                  "fingerprint": fingerprint},
-        "versions": {name: version(name) for name in ("mid_nbdev", "torch", "torchvision", "timm", "pillow", "numpy")},
+        "versions": {name: package_version(name) for name in LIBRARIES},
     }
 
 def _done(out: str) -> dict[str, int]:

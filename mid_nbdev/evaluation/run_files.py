@@ -11,7 +11,6 @@ __all__ = ['AGAIN', 'ROWS', 'NOBODY', 'make_manifest', 'manifest_differences', '
 import json
 from dataclasses import asdict, fields
 from hashlib import blake2b
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from safetensors.numpy import save
 
 from ..averaging.matching import Matching
 from ..crops.recipes import Plan
-from ..data.files import Limits, folder_name, open_parquet
+from ..data.files import LIBRARIES, Limits, folder_name, open_parquet, package_version
 from ..data.images import ImageSource, failure_reason, is_passing
 from ..data.reading import decoder_hash
 from ..errors import InputError
@@ -48,7 +47,7 @@ def make_manifest(
     format: dict | None = None, # measured effect of the format, for information only
 ) -> dict: # content of manifest.json
     "Collect everything that determines a run's numbers."
-    libraries = ["mid_nbdev", "torch", "torchvision", "timm", "pillow", "numpy"]
+    libraries = [*LIBRARIES]
     if engine in ("openvino", "onnxruntime"): libraries.append(engine)
     if dtype == "int8": libraries.append("nncf")
     return {
@@ -64,7 +63,7 @@ def make_manifest(
         "data": {"name": source.title or folder_name(source.root), "images": len(source),
                  "fingerprint": source.fingerprint()},
         "limits": asdict(source.limits), "images_per_part": images_per_part(plan), "crop_keys": "file names",
-        "versions": {name: version(name) for name in libraries},
+        "versions": {name: package_version(name) for name in libraries},
     }
 
 # %% ../../nbs/evaluation/01_run_files.ipynb #b15fafef

@@ -14,13 +14,13 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import nn
 
+from ..data.files import package_version
 from ..errors import InputError
 from .classifier import Classifier
 from .models import weights_hash
@@ -56,19 +56,13 @@ class Graph(nn.Module):
         return first.flatten(1), self.classifier.head(first.flatten(1))
 
 # %% ../../nbs/networks/11_converted.ipynb #31c95595
-def _installed(
-    package: str, # distribution name
-) -> str: # its version, empty if it is not installed
-    "Version of a package."
-    try: return version(package)
-    except PackageNotFoundError: return ""
-
 def cache_key(
     classifier: Classifier, # classifier
     *details: str, # what else it depends on
 ) -> str: # 16 hexadecimal digits
     "Name of the file converted from a classifier."
-    versions = [_installed(name) for name in ("mid_nbdev", "torch", "timm", "torchvision", "openvino", "onnxruntime")]
+    libraries = ("mid_nbdev", "torch", "timm", "torchvision", "openvino", "onnxruntime")
+    versions = [package_version(name) for name in libraries]
     parts = [classifier.name, repr(classifier), repr(classifier.preprocessing), fingerprint(classifier)]
     known = [weights_hash(classifier), *parts, *versions, *details]
     return sha256("\0".join(known).encode()).hexdigest()[:16]

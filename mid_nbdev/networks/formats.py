@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from hashlib import blake2b
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from tqdm.auto import tqdm
 
 from ..crops.boxes import cut, resize
 from ..crops.recipes import make_plan
+from ..data.files import package_version
 from ..errors import InputError
 from .choose import crop_rate
 from .classifier import Classifier
@@ -115,7 +115,7 @@ class Calibration:
         path: Path, # of a converted network, named by a hash of all that it was made from
     ) -> Path: # of the quantised network
         "The network in 8-bit integers: from the cache, or fitted now. Raises `InputError` for other crops than before."
-        name = f"{path.stem}-int8-{self.key}-{version('nncf')}.xml"
+        name = f"{path.stem}-int8-{self.key}-{package_version('nncf')}.xml"
         if (there := cache_file(name)).exists(): return there
         if _hash_of(self.crops) != self.key:
             raise InputError("int8 was fitted on other images than these: give those (--calibration FOLDER, "
