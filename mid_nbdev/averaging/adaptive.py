@@ -107,50 +107,116 @@ class _Undecided:
     total: torch.Tensor # sum of the scores so far (classes,)
     crops: int = 0 # number of crops so far
     first: torch.Tensor | None = None # scores of the first crop
+    forwarded: int = 0 # number of crops forwarded so far
+    done: bool = False # whether it is decided
 
-def _decide(
-    group: list[_Undecided], # images with one new crop each
-    scores: torch.Tensor, # their softmax scores (images, classes)
+    def next_size(self) -> int: # pixels; 0 if every view has been forwarded
+        "Size of the view to be forwarded next."
+        return int(self.boxes[self.forwarded, 2]) if self.forwarded < len(self.boxes) else 0
+
+def _add(
+    group: list[_Undecided], # undecided images
+    scores: torch.Tensor, # softmax scores of the next crop of each (images, classes)
     policy: Policy, # when to stop
-) -> list[bool]: # whether each is decided
-    "Add a crop's scores to each image, with a single transfer from the device."
+) -> None:
+    "Add a crop's scores to each image and decide, with a single transfer from the device."
     totals = torch.stack([image.total for image in group]) + scores
     for image, total in zip(group, totals):
         if not image.crops: image.first = total
         image.total, image.crops = total, image.crops + 1
     counts = torch.tensor([image.crops for image in group], device=scores.device)
     enough = policy.sure(totals / counts[:, None], counts).tolist()
-    return [done or image.crops == len(image.boxes) for done, image in zip(enough, group)]
+    for image, sure in zip(group, enough): image.done = sure or image.crops == len(image.boxes)
+
+def _decide(
+    group: list[_Undecided], # images with new crops
+    scores: torch.Tensor, # softmax scores of these crops, image by image (crops, classes)
+    policy: Policy, # when to stop
+) -> None:
+    "Add the scores of each image's crops, one crop after the other, until it is decided."
+    rows = deque(scores)
+    own = [[rows.popleft() for _ in range(image.forwarded - image.crops)] for image in group]
+    for number in range(max(map(len, own))):
+        open_ones = [(image, some[number]) for image, some in zip(group, own) if len(some) > number and not image.done]
+        if not open_ones: break
+        images, next_scores = zip(*open_ones)
+        _add(list(images), torch.stack(next_scores), policy)
 
 # %% ../../nbs/averaging/01_adaptive.ipynb #8180e2c1
-class _Pool:
-    "Undecided images: those that wait for their next view, by its size, and those being forwarded."
+_DECIDED_TOGETHER = 16 # crops of small batches whose outputs are read together
 
-    def __init__(self, images: Iterable[tuple[torch.Tensor, np.ndarray]], batch_size: int, classes: int):
-        self.coming, self.batch_size, self.classes = enumerate(images), batch_size, classes
+class _Pool:
+    "Undecided images: those that wait for their next view, by its size, those being forwarded, and their outputs."
+
+    def __init__(self, images, engine: Engine, classifier: Classifier, policy: Policy):
+        self.coming, self.batch_size = enumerate(images), engine.batch_size
+        self.classifier, self.policy = classifier, policy
         self.waiting: dict[int, deque[_Undecided]] = {} # by the size of the next view
-        self.on_their_way: deque[list[_Undecided]] = deque()
+        self.on_their_way: deque[tuple[list[_Undecided], int, int]] = deque() # with their size and number of crops
+        self.arrived: dict[int, list[tuple[list[_Undecided], int, tuple[torch.Tensor, ...]]]] = {} # by size
+        self.decided: dict[int, _Undecided] = {}
 
     def put(self, image: _Undecided) -> None:
         "Let an image wait for its next view."
-        self.waiting.setdefault(int(image.boxes[image.crops, 2]), deque()).append(image)
+        self.waiting.setdefault(image.next_size(), deque()).append(image)
 
-    def group(self) -> list[_Undecided]: # empty if nothing waits
-        "The images of the next batch, full and of one size as long as images remain."
-        fullest = lambda: max(self.waiting.values(), key=len, default=deque())
-        while len(fullest()) < self.batch_size and (entry := next(self.coming, None)):
-            number, (image, boxes) = entry
-            self.put(_Undecided(number, image, boxes, torch.zeros(self.classes, device=image.device)))
-        queue = fullest()
-        return [queue.popleft() for _ in range(min(self.batch_size, len(queue)))]
+    def fullest(self) -> deque[_Undecided]:
+        "The longest queue."
+        return max(self.waiting.values(), key=len, default=deque())
 
-    def batches(self) -> Iterator[torch.Tensor]: # uint8 (batch_size, 3, side, side)
-        "Batches until nothing waits."
-        while group := self.group():
-            self.on_their_way.append(group)
-            crops = cut_many([one.image for one in group], [one.boxes[one.crops:one.crops + 1] for one in group])
-            yield fill_batch(crops, self.batch_size)
+    def decide(self, *sizes: int) -> None:
+        "Decide on the images whose views of these sizes have arrived."
+        for size in sizes:
+            groups, counts, outputs = zip(*self.arrived.pop(size))
+            joined = tuple(torch.cat([rows[:count] for rows, count in zip(column, counts)]) for column in zip(*outputs))
+            group = [image for some in groups for image in some]
+            _decide(group, match_outputs(self.classifier, size, joined)[-1].softmax(-1), self.policy)
+            for one in group:
+                if one.done: self.decided[one.number] = replace(one, image=one.image[:0])
+                else: self.put(one)
 
+# %% ../../nbs/averaging/01_adaptive.ipynb #poolbat1
+def _next_group(
+    pool: _Pool, # undecided images
+) -> list[_Undecided]: # empty if nothing waits
+    "The images of the next batch, full and of one size as long as images remain."
+    while len(pool.fullest()) < pool.batch_size and (entry := next(pool.coming, None)):
+        number, (image, boxes) = entry
+        pool.put(_Undecided(number, image, boxes, torch.zeros(pool.classifier.num_classes, device=image.device)))
+    if len(pool.fullest()) < pool.batch_size: pool.decide(*pool.arrived)
+    queue = pool.fullest()
+    return [queue.popleft() for _ in range(min(pool.batch_size, len(queue)))]
+
+def _next_views(
+    group: list[_Undecided], # images that wait for a view of one size
+    most: int, # views per batch
+) -> list[np.ndarray]: # boxes of each image (n, 4)
+    "The next view of each image and, while the batch has room, those that follow and have the same size."
+    size, before = group[0].next_size(), [image.forwarded for image in group]
+    while more := [image for image in group if image.next_size() == size][:most]:
+        for image in more: image.forwarded += 1
+        most -= len(more)
+    return [image.boxes[start:image.forwarded] for image, start in zip(group, before)]
+
+def _batches(
+    pool: _Pool, # undecided images
+) -> Iterator[torch.Tensor]: # uint8 (batch_size, 3, side, side)
+    "Batches until nothing waits."
+    while group := _next_group(pool):
+        size, boxes = group[0].next_size(), _next_views(group, pool.batch_size)
+        crops = cut_many([one.image for one in group], boxes)
+        pool.on_their_way.append((group, size, len(crops)))
+        yield fill_batch(crops, pool.batch_size)
+
+def _receive(
+    pool: _Pool, # undecided images
+    outputs: tuple[torch.Tensor, ...], # of the next batch on its way; on a GPU possibly not computed yet
+) -> None:
+    "Keep a batch's outputs, and decide on those of its size that arrived before if they are enough."
+    group, size, crops = pool.on_their_way.popleft()
+    before = pool.arrived.get(size, [])
+    if sum(count for _, count, _ in before) >= _DECIDED_TOGETHER: pool.decide(size)
+    pool.arrived.setdefault(size, []).append((group, crops, outputs))
 
 # %% ../../nbs/averaging/01_adaptive.ipynb #inflight2
 def average_until_sure(
@@ -160,22 +226,11 @@ def average_until_sure(
     policy: Policy, # when to stop
 ) -> Stopped: # in the order of the images
     "Draw each image's crops until the policy stops, in batches that stay full."
-    pool, decided = _Pool(images, engine.batch_size, classifier.num_classes), dict[int, _Undecided]()
-
-    def decide(outputs):
-        group = pool.on_their_way.popleft()
-        outputs = match_outputs(classifier, int(group[0].boxes[group[0].crops, 2]), outputs)
-        for one, done in zip(group, _decide(group, outputs[-1][:len(group)].softmax(-1), policy)):
-            if done: decided[one.number] = replace(one, image=one.image[:0])
-            else: pool.put(one)
-    started = True
-    while started or any(pool.waiting.values()):
-        started, before = False, None
-        for outputs in engine.outputs(pool.batches()):
-            if before is not None: decide(before)
-            before = outputs
-        if before is not None: decide(before)
-    ordered = [decided[number] for number in range(len(decided))]
+    pool = _Pool(images, engine, classifier, policy)
+    while True:
+        for outputs in engine.outputs(_batches(pool)): _receive(pool, outputs)
+        if not pool.arrived: break
+    ordered = [pool.decided[number] for number in range(len(pool.decided))]
     if not ordered:
         none = torch.empty(0, classifier.num_classes, device=classifier.device)
         return Stopped(none, torch.empty(0, dtype=torch.int64), none)

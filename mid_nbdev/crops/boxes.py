@@ -164,20 +164,60 @@ def _common_size(
         raise InputError(f"boxes of {', '.join(map(str, sizes))} pixels: expected one size; cut one size at a time")
     return int(sizes.sum())
 
+def _require_inside(
+    height: int, # height of the image, pixels
+    width: int, # width of the image, pixels
+    boxes: np.ndarray, # boxes (n, 4)
+) -> None:
+    "Raise `InputError` for a box outside the image."
+    tops, lefts, sizes, _ = boxes.T
+    outside = (boxes[:, :2] < 0).any(1) | (tops > height - sizes) | (lefts > width - sizes)
+    if not outside.any(): return
+    size = sizes[outside.argmax()]
+    raise InputError(f"a box of {size} pixels leaves the {height}x{width} image: "
+                     f"expected top offsets from 0 to {height - size} and left offsets from 0 to {width - size}")
+
+# %% ../../nbs/crops/01_boxes.ipynb #cutways1
 def _first_bytes(
     height: int, # height of the image, pixels
     width: int, # width of the image, pixels
     boxes: np.ndarray, # boxes (n, 4)
 ) -> np.ndarray: # (n, 2), bytes: offset of a crop's first row, and the step to the next row
-    "Memory offsets of boxes in an image and its mirror image. Raises `InputError` for a box outside the image."
+    "Memory offsets of boxes in an image and its mirror image."
     tops, lefts, sizes, mirrored = boxes.T
-    outside = (boxes[:, :2] < 0).any(1) | (tops > height - sizes) | (lefts > width - sizes)
-    if outside.any():
-        size = sizes[outside.argmax()]
-        raise InputError(f"a box of {size} pixels leaves the {height}x{width} image: "
-                         f"expected top offsets from 0 to {height - size} and left offsets from 0 to {width - size}")
     pixels = tops * width + np.where(mirrored == 1, height * width + width - sizes - lefts, lefts)
     return np.stack([3 * pixels, np.full_like(pixels, 3 * width)], axis=1)
+
+def _gathered(
+    images: Sequence[torch.Tensor], # uint8 (height, width, 3) each, at least as large as the crops
+    boxes: Sequence[np.ndarray], # boxes of each image (n, 4)
+    size: int, # side of the crops, pixels
+) -> torch.Tensor: # uint8 (all boxes, size, size, 3)
+    "Cut crops in one gather operation."
+    memory, places, base = [], [], 0
+    for image, own in zip(images, boxes):
+        places.append(_first_bytes(image.shape[0], image.shape[1], own) + (base, 0))
+        pieces = [image, image.flip(1)] if own[:, 3].any() else [image]
+        memory += [piece.flatten() for piece in pieces]
+        base += len(pieces) * image.numel()
+    joined = memory[0] if len(memory) == 1 else torch.cat(memory)
+    first, step = sent(torch.from_numpy(np.concatenate(places)), joined.device).unbind(1)
+    rows = (first[:, None] + step[:, None] * torch.arange(size, device=joined.device)).flatten()
+    return joined.unfold(0, 3 * size, 1).index_select(0, rows).reshape(len(first), size, size, 3)
+
+def _copied(
+    images: Sequence[torch.Tensor], # uint8 (height, width, 3) each, at least as large as the crops
+    boxes: Sequence[np.ndarray], # boxes of each image (n, 4)
+    size: int, # side of the crops, pixels
+) -> torch.Tensor: # uint8 (all boxes, size, size, 3)
+    "Cut crops by copying them one by one."
+    crops = images[0].new_empty(sum(map(len, boxes)), size, size, 3)
+    places = iter(crops)
+    for image, own in zip(images, boxes):
+        for top, left, _, mirrored in own.tolist():
+            crop = image[top:top + size, left:left + size]
+            next(places).copy_(crop.flip(1) if mirrored else crop)
+    return crops
 
 # %% ../../nbs/crops/01_boxes.ipynb #fe109cc9
 def cut_many(
@@ -185,18 +225,11 @@ def cut_many(
     boxes: Sequence[np.ndarray], # boxes of each image, (n, 4): top, left, size, mirrored; all of one size
 ) -> torch.Tensor: # uint8 of shape (all boxes, 3, size, size), channels_last, on the images' device
     "Cut the crops of several images, image by image. Images smaller than a crop are zero-padded as by `CenterCrop`."
-    memory, places, base, size = [], [], 0, _common_size(boxes)
-    for image, own in zip(map(lambda image: padded(image, size), images), boxes):
-        height, width = image.shape[:2]
-        places.append(_first_bytes(height, width, own) + (base, 0))
-        pieces = [image, image.flip(1)] if own[:, 3].any() else [image]
-        memory += [piece.flatten() for piece in pieces]
-        base += len(pieces) * image.numel()
-    joined = memory[0] if len(memory) == 1 else torch.cat(memory)
-    first, step = sent(torch.from_numpy(np.concatenate(places)), joined.device).unbind(1)
-    rows = (first[:, None] + step[:, None] * torch.arange(size, device=joined.device)).flatten()
-    pixels = joined.unfold(0, 3 * size, 1).index_select(0, rows)
-    return pixels.reshape(len(first), size, size, 3).permute(0, 3, 1, 2)
+    size = _common_size(boxes)
+    large = [padded(image, size) for image in images]
+    for image, own in zip(large, boxes): _require_inside(image.shape[0], image.shape[1], own)
+    cut_from = _copied if large[0].device.type == "cpu" else _gathered
+    return cut_from(large, boxes, size).permute(0, 3, 1, 2)
 
 def cut(
     image: torch.Tensor, # resized image, uint8 of shape (height, width, 3)
