@@ -23,13 +23,15 @@ from configparser import ConfigParser
 from fnmatch import fnmatch
 from functools import cache
 from hashlib import sha256
-from itertools import repeat
+from itertools import repeat, zip_longest
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import nbformat
 import yaml
 from bs4 import BeautifulSoup, Tag
 from latex2mathml.converter import convert as to_mathml
+from nbformat.v4 import new_markdown_cell, new_notebook, new_raw_cell
 from pages import Written, overview, written_pages
 from reference import Entry, entries, markdown, notebook_files
 
@@ -38,7 +40,7 @@ LONG = 12  # lines of a hundred characters: longer code is folded in guides
 RESULTS = ("paper/", "beyond/", "benchmark/")  # folders whose pages without a module are pages of results
 OPENING = re.compile(r"^(?:#\| opening: true|<!-- opening -->)\n", re.MULTILINE)
 INTERVAL = re.compile(r"\[([+-]?)([\d.]+),\s([+-]?)([\d.]+)\]")
-STATIC = (".png", ".svg", ".csv", ".parquet", ".css", ".html")  # files beside the notebooks that pages use
+BESIDE = shutil.ignore_patterns("*.ipynb", "*.yml", ".*", "_*")  # all others beside the notebooks are of use to pages
 DATA = re.compile(r"""[\w./-]+\.(?:csv|parquet)\b""")  # a file that a page may name
 EXPLORER = '<div class="explorer"></div>'  # where a page shows the explorer
 EXPLORED = (5, 6, 7, 10, 14)  # photographs of the demo that it shows
@@ -57,6 +59,7 @@ class Book:
         self.pages = {path: page_name(path) for path in sorted(paths, key=lambda path: (path.count("/"), path))}
         if len(set(self.pages.values())) < len(self.pages):
             sys.exit(f"two notebooks have one address: {sorted(self.pages.values())}")
+        self.cells = {path: nbformat.read(self.notebooks / path, as_version=4).cells for path in self.pages}
         self.entries = entries(root / self.settings["lib_path"])
         self.modules = {self.module(path): page for path, page in self.pages.items() if self.module(path)}
         self.places: dict[str, list[str]] = {}
@@ -64,21 +67,16 @@ class Book:
             for entry in (e for top in listed for e in top.everything()):
                 self.places.setdefault(entry.name, []).append(f"{self.modules[module]}#{entry.anchor}")
         self.about = {page: self.title_and_promise(path) for path, page in self.pages.items()}
-        chosen = yaml.safe_load((self.notebooks / "reference.yml").read_text(encoding="utf-8"))
-        self.written: dict[str, Written] = written_pages(self, chosen)
+        self.chosen = yaml.safe_load((self.notebooks / "reference.yml").read_text(encoding="utf-8"))
+        self.written: dict[str, Written] = written_pages(self)
         self.about |= {page: (text.title, text.promise) for page, text in self.written.items()}
         self.tree = self.expanded(self.config["website"]["sidebar"]["contents"], set())
         lists = [item for item in self.tree if "contents" in item and item["href"] not in self.written]
-        self.written |= {item["href"]: overview(item, chosen["sections"], self.about) for item in lists}
-
-    def cells(self, path: str) -> list[dict]:
-        "Cells of a notebook, their sources as one text each."
-        found = json.loads((self.notebooks / path).read_text(encoding="utf-8"))["cells"]
-        return [{**cell, "source": "".join(cell["source"])} for cell in found]
+        self.written |= {item["href"]: overview(self, item) for item in lists}
 
     def title_and_promise(self, path: str) -> tuple[str, str]:
         "What the first cell of a notebook says: `# Title` and `> promise`."
-        first = self.cells(path)[0]["source"]
+        first = self.cells[path][0]["source"]
         found = [re.search(rf"^{mark} (.+)$", first, re.MULTILINE) for mark in "#>"]
         if not all(found):
             sys.exit(f"{path}: expected a first cell with '# Title' and '> what the reader gains'")
@@ -98,21 +96,17 @@ class Book:
 
     def module(self, path: str) -> str:
         "The module a notebook is exported to; empty if it exports none."
-        sources = (cell["source"] for cell in self.cells(path) if cell["cell_type"] == "code")
+        sources = (cell["source"] for cell in self.cells[path] if cell["cell_type"] == "code")
         exported = (re.match(r"#\|\s*default_exp\s+(\S+)", source) for source in sources)
         return next((match.group(1) for match in exported if match), "")
 
     def stage(self, folder: Path) -> None:
         "Write the pages, the configuration and the files beside the notebooks into a folder."
+        shutil.copytree(self.notebooks, folder, ignore=BESIDE, dirs_exist_ok=True)
         for path, page in self.pages.items():
             write(folder / page, json.dumps(self.staged(path)))
         for page, written in self.written.items():
             write(folder / page, self.linked(written.page(), page))
-        for path in self.notebooks.rglob("*"):
-            if path.suffix in STATIC and ".ipynb_checkpoints" not in path.parts:
-                target = folder / path.relative_to(self.notebooks)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
         config = copy.deepcopy(self.config)
         config["project"]["output-dir"] = "_docs"
         website, version = config["website"], self.settings["version"]
@@ -140,11 +134,11 @@ class Book:
 
     def staged(self, path: str) -> dict:
         "A notebook as it is rendered: front matter, prose with links, reference entries, examples with outputs."
-        cells, module = self.cells(path), self.module(path)
+        (first, *cells), module = self.cells[path], self.module(path)
         title, promise = self.title_and_promise(path)
         front = {"title": title, "description": promise}
-        first = cells[0]["source"]
-        cells[0]["source"] = re.sub(r"^[#>] .+$", "", first, count=2, flags=re.MULTILINE).strip()
+        said = re.sub(r"^[#>] .+$", "", first["source"], count=2, flags=re.MULTILINE).strip()
+        cells.insert(0, {**first, "source": said})
         if results := path.startswith(RESULTS) and not module:
             cells = joined(opened(cells))
         headings = sum(len(re.findall(r"^## ", cell["source"], re.MULTILINE)) for cell in cells)
@@ -153,12 +147,12 @@ class Book:
         elif results:  # wide tables and figures take the place of the list in the margin
             front["toc-location"] = "body"
         text = f"---\n{yaml.safe_dump(front, allow_unicode=True)}---\n"
-        made = [{"cell_type": "raw", "id": "front", "metadata": {}, "source": text}]
+        made = [new_raw_cell(text, id="front")]
         for cell in cells:
             made += self.staged_cell(cell, module, path)
         made.append(text_cell("page-end", self.page_end(path, cells)))
-        metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-        return {"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+        kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        return new_notebook(cells=made, metadata={"kernelspec": kernel})
 
     def staged_cell(self, cell: dict, module: str, path: str) -> list[dict]:
         "One cell as none, one or an entry for each name that it defines."
@@ -198,7 +192,6 @@ class Book:
         parts = re.split(r"(^```.*?^```|^#.*?$|``.*?``)", text, flags=re.MULTILINE | re.DOTALL)
         for number in range(0, len(parts), 2):
             plain = re.sub(r"^\[!\[.*\]\(https?://.*\)$", "", parts[number], flags=re.MULTILINE)  # badges
-            plain = re.sub(r"!\[([^\]]*)\]\(https?://[^)]*\)", r"\1", plain)
             plain = re.sub(r"!\[([^\]]+)\]\(([^)]*)\)", r'![](\2){fig-alt="\1"}', plain)
             link = r"\]\(([^)#:]+\.ipynb)((?:#[^)]*)?)\)"
             plain = re.sub(link, lambda m: f"]({self.address(m.group(1), path)}{m.group(2)})", plain)
@@ -217,8 +210,8 @@ class Book:
     def named(self, match: re.Match, path: str) -> str:
         "A public name as a link to its entry; to the one of the same page if several have the name."
         places = self.places.get(match.group(1), [])
-        own = [place for place in places if place.startswith(f"{self.pages.get(path, path)}#")]
-        place = next(iter(own or (places if len(places) == 1 else [])), "")
+        own = (place for place in places if place.startswith(f"{self.pages.get(path, path)}#"))
+        place = next(own, places[0] if len(places) == 1 else "")
         return f"[{match.group()}]({os.path.relpath(place, os.path.dirname(path) or '.')})" if place else match.group()
 
 
@@ -279,7 +272,7 @@ def heading(match: re.Match, taken: set[str]) -> str:
 
 def text_cell(name: str, source: str) -> dict:
     "A Markdown cell."
-    return {"cell_type": "markdown", "id": re.sub(r"[^\w-]", "-", name)[:64], "metadata": {}, "source": source}
+    return new_markdown_cell(source, id=re.sub(r"[^\w-]", "-", name)[:64])
 
 
 def folded(cell: dict) -> dict:
@@ -306,22 +299,21 @@ def told(output: dict, captions: Iterator[str]) -> dict:
     soup = BeautifulSoup(source, "html.parser")
     for table in soup.select("table.dataframe"):
         merge_headings(table)
-        caption = "" if table.caption else next(captions, "")
-        clear = [cell for cell in table.find_all("td") if caption and is_clear(cell.get_text())]
-        for cell in clear:
-            cell["class"] = ["clear"]
-        if caption:
+        if not table.caption and (caption := next(captions, "")):
+            clear = [cell for cell in table.find_all("td") if is_clear(cell.get_text())]
+            for cell in clear:
+                cell["class"] = ["clear"]
+            if INTERVAL.search(table.get_text()):
+                caption += f" Brackets are 95 % intervals{', bold where clear of zero' if clear else ''}."
             table.insert(0, Tag(name="caption"))
-            marked = ", bold where clear of zero" if clear else ""
-            measured = INTERVAL.search(table.get_text())
-            table.caption.string = f"{caption} Brackets are 95 % intervals{marked}." if measured else caption
+            table.caption.string = caption
         for name in table.find_all("th", string=re.compile(r"\w[+@]\w")):  # a recipe: it may break before its parts
             parts = re.split(r"(?=[+@])", name.get_text())
             name.clear()
             name.extend(piece for part in parts for piece in (soup.new_tag("wbr"), part))
         mark_columns(table)
-        for empty in table.find_all(lambda tag: tag.name == "th" and not tag.get_text(strip=True)):
-            empty.name = "td"
+        for head in table.find_all("th"):
+            head.name = "th" if head.get_text(strip=True) else "td"
     return {**output, "data": {**output["data"], "text/html": str(soup)}}
 
 
@@ -334,24 +326,22 @@ def is_clear(text: str) -> bool:
 def mark_columns(table: Tag) -> None:
     "Say of a table's cells whether their column holds words or sentences, and of the table whether it is numbered."
     rows = [row.find_all(["th", "td"]) for row in table.find_all("tr")]
-    body = [[cell.get_text(" ", strip=True) for cell in row if cell.name == "td"] for row in rows]
     if all(row[0].get_text(strip=True).isdigit() for row in rows if row and row[-1].name == "td"):
         table["class"] = [*table["class"], "numbered"]
-    for place in range(1, max(map(len, body), default=0) + 1):  # from the right, where headings and cells agree
-        texts = [row[-place] for row in body if len(row) >= place and row[-place] not in ("", "NaN", "None")]
+    for column in zip_longest(*map(reversed, rows)):  # from the right, where headings and cells agree
+        cells = [cell for cell in column if cell]
+        texts = [cell.get_text(" ", strip=True) for cell in cells if cell.name == "td"]
+        texts = [text for text in texts if text not in ("", "NaN", "None")]
         if sum(bool(re.search("[A-Za-z]{2}", text)) for text in texts) * 2 > len(texts):
             kind = ["words", "sentences"] if any(len(text) > 30 and " " in text for text in texts) else ["words"]
-            for row in rows:
-                if len(row) >= place:
-                    row[-place]["class"] = [*row[-place].get("class", []), *kind]
+            for cell in cells:
+                cell["class"] = [*cell.get("class", []), *kind]
 
 
 def merge_headings(table: Tag) -> None:
     "Put the names of a table's index, which pandas gives a row of their own, into the row of the columns' names."
     heads = [row.find_all("th") for row in table.select("thead tr")]
-    if len(heads) != 2 or len(heads[0]) != len(heads[1]):
-        return
-    if heads[1][-1].get_text():  # the last is a column's: two levels of columns
+    if len(heads) != 2 or len(heads[0]) != len(heads[1]) or heads[1][-1].get_text():  # two levels of columns
         return
     for column, index in zip(*heads, strict=True):
         if index.get_text():
