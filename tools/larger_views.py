@@ -149,6 +149,20 @@ def fitted(views, logits, features, labels, head) -> dict[str, torch.Tensor]:
     return found
 
 
+def changed_by_int8(kept: Path) -> pd.DataFrame:
+    "Predictions that int8, with NNCF's default settings, changes against bfloat16, with one and with ten fixed crops."
+    lines = []
+    for network in ALL:
+        file, found = kept / JUDGED / f"{network}.npz", []
+        for number_format in ("bf16", "int8"):
+            views, logits, _, _ = read_views(file, number_format)
+            ten = logits[:, [place for place, view in enumerate(views) if view[:-1] in ("FC", "MFC")]].softmax(-1)
+            found.append(torch.stack([ten[:, views.index("FC4")], ten.mean(1)]).argmax(-1))
+        one, ten = (found[0] != found[1]).sum(1).tolist()
+        lines.append({"network": network, "images": found[0].shape[1], "CC": one, "5FC+5MFC": ten})
+    return pd.DataFrame(lines)
+
+
 def rows_of(probabilities: torch.Tensor, labels: torch.Tensor) -> pd.DataFrame:
     "Rows as of a run, indexed by image."
     columns = {name: values[:, 0] for name, values in score(probabilities[:, None], labels).items()}
@@ -187,9 +201,7 @@ def judge(kept: Path, weights: Path, earlier: Path, data: Path) -> pd.DataFrame:
             classifier = opened(network, weights)
             answers = averages(*read[:2], earlier / name, network) | fitted(*read, classifier.head)
             if name == JUDGED:
-                answers[MEAN_MAX] = mean_max_of(
-                    classifier, data / name, file.with_name(f"{network}-windows.npy")
-                )
+                answers[MEAN_MAX] = mean_max_of(classifier, data / name, file.with_name(f"{network}-windows.npy"))
             each[network] = {recipe: rows_of(some, read[-1]) for recipe, some in answers.items()}
         for recipe, baseline in pairs(list(next(iter(each.values())))):
             about = {"data": name, "recipe": recipe, "baseline": baseline}
@@ -213,3 +225,4 @@ if __name__ == "__main__":
     given = arguments.parse_args()
     table = judge(given.kept, given.weights, given.earlier, given.data)
     table.to_csv(ROOT / "nbs" / "beyond" / "larger_views.csv", index=False, float_format="%.4f")
+    changed_by_int8(given.kept).to_csv(ROOT / "nbs" / "beyond" / "int8_crops.csv", index=False)
