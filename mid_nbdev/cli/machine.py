@@ -127,7 +127,7 @@ def _slow_reasons() -> list[str]: # a sentence each
 
     reasons = _slow_processors()
     if not features.check_feature("libjpeg_turbo"):
-        reasons.append("Pillow was built without libjpeg-turbo: decoding JPEG takes 2 to 6 times as long")
+        reasons.append("Pillow lacks libjpeg-turbo: by its makers' account, decoding JPEG takes 2 to 6 times as long")
     shared = Path("/dev/shm") # only its free space is looked at # nosec B108
     free = os.statvfs(shared).f_bavail * os.statvfs(shared).f_frsize if shared.is_dir() else 2**30
     if free < 2**28:
