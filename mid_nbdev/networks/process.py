@@ -51,17 +51,14 @@ _outside: list[list] = [] # what the switches were when each `precision` around 
 def precision(
     dtype: str, # one of `DTYPES`
 ) -> Iterator[None]:
-    "Enable TF32 only for \"tf32\", and let cuDNN choose its algorithms by timing them."
-    cudnn = torch.backends.cudnn
-    before, timed = _values(), cudnn.benchmark
+    "Enable TF32 only for \"tf32\"."
+    before = _values()
     _outside.append(before)
     _set([with_tf32 if dtype == "tf32" else without for _, _, with_tf32, without in _tf32_switches()])
-    cudnn.benchmark = True
     try: yield
     finally:
         _outside.pop()
         _set(before)
-        cudnn.benchmark = timed
 
 @contextmanager
 def own_precision() -> Iterator[None]:
