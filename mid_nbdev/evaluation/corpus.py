@@ -28,7 +28,7 @@ from fsspec.core import url_to_fs
 from tqdm.auto import tqdm
 
 from ..averaging.wrapper import MID
-from ..data.files import LIBRARIES, Limits, open_parquet, package_version, printable, write_whole
+from ..data.files import Limits, open_parquet, printable, write_whole
 from ..data.images import crop_key, is_passing
 from ..data.shards import Shard, decoded_pieces, list_shards, read_shard
 from ..errors import InputError
@@ -37,6 +37,7 @@ from .run_files import refuse_other_settings
 from ..networks.classifier import Classifier
 from ..networks.engines import check_engine, pick_device
 from ..networks.models import load_classifier, weights_hash
+from ..networks.process import LIBRARIES, package_version
 
 # %% ../../nbs/evaluation/06_corpus.ipynb #98ea44c6
 _SCHEMA = pa.schema([

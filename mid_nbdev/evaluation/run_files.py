@@ -22,13 +22,14 @@ from safetensors.numpy import save
 
 from ..averaging.matching import Matching
 from ..crops.recipes import Plan
-from ..data.files import LIBRARIES, Limits, folder_name, open_parquet, package_version
+from ..data.files import Limits, folder_name, open_parquet
 from ..data.images import ImageSource, failure_reason, is_passing
 from ..data.reading import decoder_hash
 from ..errors import InputError
 from .evaluate import CropLogits, Part, images_per_part, split_parts
 from ..networks.classifier import Classifier, Preprocessing
 from ..networks.models import weights_hash
+from ..networks.process import LIBRARIES, package_version
 
 # %% ../../nbs/evaluation/01_run_files.ipynb #digest01
 def _digest(content: bytes) -> str: return blake2b(content, digest_size=16).hexdigest() # 32 hexadecimal digits

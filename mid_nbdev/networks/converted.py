@@ -20,12 +20,18 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from ..data.files import package_version
 from ..errors import InputError
 from .classifier import Classifier
 from .models import weights_hash
 from .outputs import same_answers, smooth_crops
-from .process import cache_file, cache_folder, one_thread, own_precision, usable_cores
+from mid_nbdev.networks.process import (
+    cache_file,
+    cache_folder,
+    one_thread,
+    own_precision,
+    package_version,
+    usable_cores,
+)
 from .views import Watch, fingerprint, was_looked_at
 
 # %% ../../nbs/networks/11_converted.ipynb #677a37d0

@@ -23,13 +23,12 @@ from tqdm.auto import tqdm
 
 from ..crops.boxes import cut, resize
 from ..crops.recipes import make_plan
-from ..data.files import package_version
 from ..errors import InputError
 from .choose import crop_rate
 from .classifier import Classifier
 from .converted import correlation, refuse_unlike, write_converted
 from .engines import Engine
-from .process import cache_file, cache_folder
+from .process import cache_file, cache_folder, package_version
 
 # %% ../../nbs/networks/12_formats.ipynb #fmt05qui
 @contextmanager
