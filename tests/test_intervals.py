@@ -44,6 +44,10 @@ def outputs(cell: dict) -> str:
     return "\n".join("".join(text.get(kind, "")) for text, kind in product(texts, kinds))
 
 
+def markdown(cells: list[dict]) -> str:
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
 def in_tables(known: np.ndarray, typed: tuple[str, str, str]) -> bool:
     "Is it one of the known intervals, rounded, perhaps as a percentage or in the other direction?"
     values, digits = np.array(typed, dtype=float), max(len(one.partition(".")[2]) for one in typed)
@@ -62,12 +66,12 @@ def test_intervals_in_the_text_are_in_a_table():
     pages = {path: json.loads(path.read_text())["cells"] for path in sorted(NBS.rglob("*.ipynb"))}
     shown = {path: "\n".join(map(outputs, cells)) for path, cells in pages.items() if path.parent.name in RESULTS}
     known = np.concatenate([*map(of_text, shown.values()), *(some for path in TABLES for some in of_table(path))])
-    for path, cells in pages.items():
-        for cell in cells:
-            typed = intervals("".join(cell["source"])) if cell["cell_type"] == "markdown" else []
-            beside = [one for one in typed if not in_tables(known, one)]
-            strange = [one for one in beside if not in_columns(plain(shown.get(path, "")), one)]
-            assert not strange, f"{path.relative_to(NBS)}: {strange} are in no table"
+    texts = {path: markdown(cells) for path, cells in pages.items()}
+    texts |= {NBS.parent / name: (NBS.parent / name).read_text() for name in ("README.md", "CHANGELOG.md")}
+    for path, text in texts.items():
+        missing = [one for one in intervals(text) if not in_tables(known, one)]
+        strange = [one for one in missing if not in_columns(plain(shown.get(path, "")), one)]
+        assert not strange, f"{path.relative_to(NBS.parent)}: {strange} are in no table"
 
 
 def test_tables_that_share_a_quantity_agree():
