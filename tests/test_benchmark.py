@@ -57,7 +57,7 @@ def test_images_without_labels_have_times_and_no_gains(tiny, tmp_path):
     assert "gain" not in formats.against_center(own, task.labelled)
     assert "gain" in formats.against_center(own)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="no images found"):
         Task("tiny", data=str(tmp_path / "empty")).source()
 
 

@@ -62,20 +62,20 @@ def test_a_run_is_compared_with_a_file(tmp_path):
 
 
 REFUSED = {
-    "ids in one alone": (ANSWERS.iloc[2:], "2 of 40 ids are in table 1 alone .first: '000', '001'"),
+    "ids in one alone": (ANSWERS.iloc[2:], "2 of 40 ids are only in table 1 .first: '000', '001'"),
     "no id in both": (ANSWERS.assign(id="x" + ANSWERS["id"]), "an image needs the same id in both"),
-    "doubled ids": (pd.concat([ANSWERS, ANSWERS.iloc[:1]]), "1 ids are there more than once .first: '000'"),
+    "doubled ids": (pd.concat([ANSWERS, ANSWERS.iloc[:1]]), "1 ids occur more than once .first: '000'"),
     "empty ids": (ANSWERS.assign(id=""), "40 rows have no id"),
-    "no id": (ANSWERS.rename(columns={"id": "n"}), "no column says which image a row is of; .*--id"),
-    "two ids": (ANSWERS.assign(image="a"), "'id' and 'image' have two readings; say which is meant, as --id 'id'"),
-    "no answers": (ANSWERS[["id"]], "no column says whether a prediction was correct"),
+    "no id": (ANSWERS.rename(columns={"id": "n"}), "no column of image ids among .*--id"),
+    "two ids": (ANSWERS.assign(image="a"), "'id' and 'image' could both be meant; choose one, such as --id 'id'"),
+    "no answers": (ANSWERS[["id"]], "no column says whether a prediction is correct"),
     "other words": (ANSWERS.assign(correct="2"), "expected 0 or 1"),
     "a gap": (ANSWERS.assign(correct=ANSWERS["correct"].where(ANSWERS["id"] != "003")),
-              "1 rows do not have it .first: '003'"),
+              "1 rows have something else .first: '003'"),
     "percent": (ANSWERS.assign(p_true=70), "expected a probability from 0 to 1"),
-    "names and numbers": (ANSWERS[["id"]].assign(label="cat", pred=3), "no prediction is one of the labels"),
-    "no rows": (ANSWERS.iloc[:0], "there are no rows"),
-    "likelihoods alone": (ANSWERS[["id"]].assign(p_true=0.5), "nothing in common to compare"),
+    "names and numbers": (ANSWERS[["id"]].assign(label="cat", pred=3), "no prediction is among the labels"),
+    "no rows": (ANSWERS.iloc[:0], "it has no rows"),
+    "likelihoods alone": (ANSWERS[["id"]].assign(p_true=0.5), "cannot be compared: some have only"),
 }
 
 
@@ -88,12 +88,12 @@ def test_what_does_not_align_is_refused(kind):
 def test_other_labels_and_other_files_are_refused(tmp_path):
     labelled = ANSWERS.assign(label=3)
     assert compare(labelled, labelled.assign(label="3.0"))["gain"].iloc[1] == 0
-    with pytest.raises(InputError, match="other labels for 1 of 40 images .first: '005' has '3' and '4'"):
+    with pytest.raises(InputError, match="different labels for 1 of 40 images .first: '005' has '3' and '4'"):
         compare(labelled, labelled.assign(label=np.where(ANSWERS["id"] == "005", 4, 3)))
     rows = make_rows("CC", 8)
     make_run(tmp_path / "a", recipes="CC", rows=rows)
     make_run(tmp_path / "b", recipes="CC", rows=rows.assign(content="1" * 16))
-    with pytest.raises(InputError, match="other contents of the image's file for 8 of 8"):
+    with pytest.raises(InputError, match="different contents of the image file for 8 of 8"):
         compare(tmp_path / "a", tmp_path / "b")
     with pytest.raises(InputError, match="given more than once"): compare(tmp_path / "a", tmp_path / "a")
 

@@ -69,7 +69,7 @@ def test_pictures_are_filtered_by_the_rows_of_the_table(tmp_path):
     (tmp_path / "labels.csv").write_text("file,label\n" + "".join(f"{number}.png,1\n" for number in range(8)))
     run = make_run(tmp_path / "run", recipes="CC,5FC,20RC", rows=rows)
     text = page_bytes(run, pictures=5).decode()
-    assert "the run does not know where its images are" in text and not Checked(text).every("img")
+    assert "the run has no record of where its images are" in text and not Checked(text).every("img")
     origin = make_origin("torchvision/mobilenet_v2", tmp_path, tmp_path / "labels.csv")
     (run.folder / "origin.json").write_text(json.dumps(origin))
     page = Checked(page_bytes(run, pictures=5).decode())
@@ -166,15 +166,15 @@ def test_text_has_contrast(scheme):
 @pytest.mark.parametrize("words, said", [
     (["--html", "page.txt"], "expected a file ending in .html"),
     (["--html", "other.html"], "was not written by this command"),
-    (["--pictures", 3], "--pictures says what a page holds: give --html FILE, too"),
+    (["--pictures", 3], "--pictures needs a page: give --html FILE, too"),
     (["--html", "a.html", "--recipe", "7RC"], "--recipe '7RC' is not in this run; it has CC, 5FC"),
     (["--html", "a.html", "--pictures", -1], "--pictures -1: expected 0 or more"),
     (["--class-weights", "none.csv"], "no such file; expected balanced, or a CSV of class,weight"),
-    (["--confusion", "new", "--pictures", 3], "--pictures says what a page holds: give --html FILE, too"),
-    (["--recipe", "CC"], "--recipe says what a page or a confusion matrix is about"),
+    (["--confusion", "new", "--pictures", 3], "--pictures needs a page: give --html FILE, too"),
+    (["--recipe", "CC"], "--recipe chooses the subject of a page or a confusion matrix"),
     (["--class-weights", "balanced", "--format", "csv"], "--class-weights with --format csv would be two tables"),
-    (["other", "--html", "a.html"], "is of one run, and 2 are given"),
-    (["other", "--changed", "new"], "--changed is of one run, and 2 are given"),
+    (["other", "--html", "a.html"], "applies to one run, but 2 are given"),
+    (["other", "--changed", "new"], "--changed applies to one run, but 2 are given"),
 ])
 def test_what_cannot_be_written_is_refused(words, said, tmp_path):
     for name in ("run", "other"): make_run(tmp_path / name, recipes="CC,5FC")

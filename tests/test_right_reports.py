@@ -358,7 +358,7 @@ def test_a_run_given_twice_is_refused(tmp_path):
     (tmp_path / "b").symlink_to(tmp_path / "a")
     for again in ("a", "b", "../" + tmp_path.name + "/a"):
         told = mid("report", "a", again, cwd=tmp_path, status=2)[1]
-        assert "is given more than once; a run counts once in one report" in " ".join(told.split())
+        assert "is given more than once; name each run once" in " ".join(told.split())
 
 
 def test_one_is_one_and_other_libraries_logs_are_left_out(capsys):

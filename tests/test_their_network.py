@@ -306,7 +306,7 @@ def test_predictions_of_a_run_are_those_of_the_wrapper(four):
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (["--predictions", "rows.csv", "--top", "0"], "takes a .parquet file"),
+    (["--predictions", "rows.csv", "--top", "0"], "only a .parquet file holds"),
     (["--top", "2"], "--top needs --predictions"),
     (["--predictions", "rows.csv", "--predictions-of", "20RC"], "expected one of CC,5FC"),
     (["--predictions", "none/rows.csv"], "the folder none does not exist"),
@@ -342,7 +342,7 @@ def test_predict_writes_one_row_per_image(four):
 def test_a_run_is_calibrated(four):
     run = ["evaluate", *four, "--recipes", "CC,5FC"]
     mid(*run, "--out", "run")
-    assert "run its mid evaluate again with --predictions FILE" in mid("calibrate", "run", status=2)[1]
+    assert "run mid evaluate again with --predictions FILE" in mid("calibrate", "run", status=2)[1]
     mid(*run, "--out", "run", "--predictions", "rows.csv")
     assert "8 images: expected 40 or more" in mid("calibrate", "run", status=2)[1]
     for number in range(8, 48):
@@ -363,7 +363,7 @@ def test_a_run_is_calibrated(four):
     crops = answers_of_crops(read_crops(Run.open("more")), "5FC", Run.open("more").manifest["crops"])
     assert np.allclose(crops.probabilities, read_answers(Run.open("more"), "5FC").probabilities, atol=1e-2)
     refused = mid("calibrate", "more", "--match", "CC", "--config", "x.pth", status=2)[1]
-    assert "expected a path that ends in config.json" in refused
+    assert "expected a path ending in config.json" in refused
 
 
 @pytest.mark.long
@@ -375,7 +375,7 @@ def test_one_recipe_is_chosen(four):
     assert "mid predict IMAGES --model timm/test_resnet --checkpoint best.pth --num-classes 4 --recipe CC" in out
     assert "agreement" not in out
     out, err = mid(*given, "--data", "images/a", "--budget", "2")
-    assert "no labels; predictions are compared with those of an average of 30 crops" in err
+    assert "no labels found; predictions are compared with those of an average of 30 crops" in err
     assert "agreement %" in out
     for option, value in (("--budget", "0"), ("--latency", "nan"), ("--images", "0")):
         assert f"{option} {value}: expected more than 0" in mid(*given, "--data", "images", option, value, status=2)[1]

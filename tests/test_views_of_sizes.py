@@ -123,7 +123,7 @@ def test_a_graph_cuts_and_forwards_larger_views(tiny):
         with torch.no_grad():
             ours = torch.stack([graph(torch.from_numpy(image)) for image in IMAGES])
         torch.testing.assert_close(ours, wrapper(IMAGES, keys=["k"] * 5), rtol=0, atol=1e-6)
-    with pytest.raises(InputError, match="a graph that takes boxes cuts crops alone; leave out FULL and MFULL"):
+    with pytest.raises(InputError, match="a graph that takes boxes can only cut crops; leave out FULL and MFULL"):
         ExportedGraph(MID(tiny, "FULL+CC"), given_boxes=True)
 
 
@@ -159,7 +159,7 @@ def test_matched_larger_views_and_a_run_that_keeps_the_numbers(tmp_path):
     kept = Matching.read(run.manifest["matching"])
     assert torch.equal(kept.ratio, tiny.matching.ratio)
     assert not verify_run(run, of_sizes(40, 32), source, device="cpu").problems
-    with pytest.raises(InputError, match="larger views are not matched in a graph"):
+    with pytest.raises(InputError, match="a graph cannot match larger views"):
         ExportedGraph(MID(tiny, "FULL"))
     with pytest.raises(InputError, match="two images or more"):
         MID(tiny, "FULL").match(IMAGES[0])

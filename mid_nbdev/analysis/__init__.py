@@ -1,1 +1,1 @@
-"What the numbers say: statistics, tables, figures, the explorer."
+"Statistics, tables, figures, reports and the explorer."

@@ -31,20 +31,20 @@ from ..errors import InputError
 # %% ../../nbs/analysis/09_answers.ipynb #ans05
 class Question(NamedTuple):
     "The latest question of a slot."
-    view: str # that asked: a notebook can show one explorer several times
-    slot: str # what kind of question it is, one of `_SLOTS`
+    view: str # that asked; a notebook can show one explorer several times
+    slot: str # kind of question, one of `_SLOTS`
     number: int # of the question in its slot
     steps: Iterator[dict | None] # answers, or nothing yet
 
 _SLOTS = ("scene", "place", "strip", "map", "survey") # the most urgent first; a survey is a strip's idle part
-LATER = {"later": True} # a step that says: what comes now is less urgent
-_IDLE = 30 # seconds after which a worker without questions ends
-_PAUSE = 0.3 # seconds after a question about a place in which less urgent work waits for the next one
+LATER = {"later": True} # a step that marks what follows as less urgent
+_IDLE = 30 # seconds without a question after which the worker ends
+_PAUSE = 0.3 # seconds that less urgent work waits for another question about a place
 
 def _urgency(entry: tuple[tuple[str, str], Question]) -> int: return _SLOTS.index(entry[0][1])
 
 def _told(error: Exception) -> str:
-    "What went wrong, in a line."
+    "An error as one line of text."
     return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 # %% ../../nbs/analysis/09_answers.ipynb #ans06
@@ -62,12 +62,12 @@ class LastWins:
 
     def ask(
         self,
-        slot: str, # which question it takes the place of
+        slot: str, # kind of question; the last one of this kind is replaced
         number: int, # of the question, returned with each answer
-        steps: Iterator[dict | None], # computes the answers; None for a step that has none
+        steps: Iterator[dict | None], # computes the answers; a step without one yields None
         view: str = "", # that asks
     ) -> None:
-        "Ask a question in place of the slot's last one; a new scene also ends the old scene's map and place."
+        "Replace the slot's last question; a new scene also ends the old scene's map and place."
         with self.changed:
             for other in {"scene": ("place", "map"), "strip": ("survey",)}.get(slot, ()):
                 self.asked.pop((view, other), None)
@@ -79,7 +79,7 @@ class LastWins:
             self.changed.notify()
 
     def _next(self) -> tuple[tuple[str, str], Question] | None:
-        "The question to go on with, and its place; none after `_IDLE` seconds without one."
+        "The most urgent question and its slot; None after `_IDLE` seconds without one."
         with self.changed:
             if not self.asked: self.changed.wait(_IDLE)
             pause = self.moved + _PAUSE - time.monotonic()
@@ -95,7 +95,7 @@ class LastWins:
             except StopIteration: over = True
             except Exception as error: answer, over = {"error": _told(error)}, True
             with self.changed:
-                if self.asked.get(place) is not question: continue # a newer one took its place meanwhile
+                if self.asked.get(place) is not question: continue # a newer one has replaced it
                 if over or answer is LATER: del self.asked[place]
                 if answer is LATER: self.asked[question.view, "survey"] = question
             if answer and answer is not LATER:
@@ -103,23 +103,23 @@ class LastWins:
 
 # %% ../../nbs/analysis/09_answers.ipynb #ans10
 _PAGE = 24 # thumbnails in the strip at a time
-_SURVEYED = 200 # the most images that are surveyed; a finished run knows all of its own
-_SURVEY_PAGE = 1 # seconds between two pages of the strip during a survey, so that a click finds its thumbnail
+_SURVEYED = 200 # most images that are surveyed; a finished run knows all of its own
+_SURVEY_PAGE = 1 # seconds between updates of the strip during a survey, so that thumbnails can be clicked
 _THUMB = 58 # shorter side of a thumbnail, pixels
 RECIPE_MENU = (
     "auto", "CC", "5FC", "5FC+5MFC", "10RC", "20RC", "CC+10RC", "10RC+10MRC", "20RC@logit", "20RC@feature",
-) # recipes that the menu offers
+) # recipes in the menu
 
 class _Shared:
-    "What all answers need: networks, images, and names."
+    "Networks, images and class names, which all answers need."
 
     def __init__(
         self,
         networks: Sequence[CropOutputs], # one or two networks on the same album
         class_names: Sequence[str], # by class number; empty for numbers
-        recipe: str, # the first to show
+        recipe: str, # shown first
         seed: int = 0, # seed of the random crops
-        finished: Finished | None = None, # a run of the first network, if there is one
+        finished: Finished | None = None, # a run of the first network, or None
     ):
         self.networks, self.album, self.class_names = list(networks), networks[0].album, class_names
         self.recipe, self.seed, self.finished = str(parse_recipe(recipe)), seed, finished
@@ -128,7 +128,7 @@ class _Shared:
 
     @property
     def filters(self) -> list[str]: # of `FILTERS`
-        "What the strip can show: without labels there is nothing corrected or broken."
+        "The filters that apply; without labels nothing is corrected or broken."
         labelled = any(label is not None for label in self.album.labels)
         return [name for name in FILTERS if name not in (("changed",) if labelled else ("corrected", "broken"))]
 
@@ -144,7 +144,7 @@ class _Views(_Shared):
     "Answers about one image."
 
     def _scene(self, image: int, panes: list[dict], seed: int) -> Iterator[dict | None]:
-        "An image under the recipe of each view; one view's error does not keep the others waiting."
+        "Compute an image's scene in each view; an error in one view does not delay the others."
         for place, pane in enumerate(panes):
             try:
                 known = self.networks[pane["network"]]
@@ -160,14 +160,14 @@ class _Views(_Shared):
             known.speed_up()
 
     def _place(self, image: int, panes: list[dict], top: int, left: int, classes: list) -> Iterator[dict | None]:
-        "What each view's network says at a place."
+        "Compute the prediction of each view's network at a place."
         for place, (pane, wanted) in enumerate(zip(panes, classes)):
             known = self.networks[pane["network"]]
             for found in place_steps(known, known.photo(image), top, left, wanted):
                 yield found and {"pane": place, "place": found, "names": self.named(found["top"][::2])}
 
     def _map(self, image: int, panes: list[dict], classes: list) -> Iterator[dict | None]:
-        "Each view's map, all of them coarse before one of them is fine."
+        "Compute each view's map; all are coarse before one becomes fine."
         known = [self.networks[pane["network"]] for pane in panes]
         passes = [map_passes(one, one.photo(image), wanted) for one, wanted in zip(known, classes)]
         for step in zip_longest(*passes):
@@ -175,10 +175,10 @@ class _Views(_Shared):
 
 # %% ../../nbs/analysis/09_answers.ipynb #ans12
 class _Known(_Views):
-    "What is known of each image, and a page of it."
+    "What is known about each image, one page of the strip at a time."
 
     def _summarise(self, network: int, recipe: str, seed: int) -> tuple[dict[int, Summary], int]:
-        "What is known of each image under a recipe, and how many images are to be known."
+        "What is known about each image under a recipe, and how many images will be known in the end."
         own = self.finished if not network and self.finished and seed == self.finished.seed else None
         asked = parse_recipe(recipe)
         key = network, str(asked), seed if "RC" in str(asked) else 0
@@ -187,7 +187,7 @@ class _Known(_Views):
         return self.summaries[key], len(self.summaries[key]) if own else min(_SURVEYED, len(self.album))
 
     def _page(self, filter: str, offset: int, summaries: dict[int, Summary], of: int) -> dict[str, Any]:
-        "A page of the strip from what is known."
+        "One page of the strip, from what is known."
         labels, names = self.album.labels, self.filters
         fits = {name: [number for number, summary in summaries.items() if passes_filter(summary, labels[number], name)]
                 for name in names if name != "all"} | {"all": list(range(len(self.album)))}
@@ -201,17 +201,17 @@ class _Known(_Views):
                 "total": len(shown), "note": note}
 
     def _item(self, number: int, summary: Summary | None) -> dict[str, Any]:
-        "One thumbnail, with what is known of its image."
+        "One thumbnail, with what is known about its image."
         item = {"image": number, "name": self.album.names[number], "label": self.album.labels[number]}
         if number in self.thumbs: item["thumb"] = self.thumbs[number]
         if summary: item |= {"before": summary.before, "after": summary.after, "change": round(summary.change, 2)}
         return item
 
     def opening(self) -> tuple[str, int]: # filter and image
-        "What to open with: of a finished run the image that averaging changes most, else the first image."
+        "The view to open with: for a finished run the image that averaging changes most, otherwise the first image."
         if not self.finished: return "all", 0
         try: known = self._summarise(0, self.recipe, self.seed)
-        except InputError: return "all", 0 # the strip says why
+        except InputError: return "all", 0 # the strip shows the reason
         pages = {name: self._page(name, 0, *known)["items"] for name in self.filters}
         return next((name, items[0]["image"]) for name, items in pages.items() if items)
 
@@ -220,7 +220,7 @@ class _Strip(_Known):
     "Answers about the strip."
 
     def _strip(self, filter: str, offset: int, seed: int, network: int, recipe: str) -> Iterator[dict | None]:
-        "The strip: what is known, its thumbnails, and then a survey."
+        "Compute the strip: what is known, its thumbnails, and then a survey."
         summaries, of = self._summarise(network, recipe, seed)
         yield self._page(filter, offset, summaries, of)
         yield from self._pictured(filter, offset, summaries, of)
@@ -230,7 +230,7 @@ class _Strip(_Known):
         for number in range(of) if len(summaries) < of else ():
             if number in summaries: continue
             try: yield from self._survey(known, number, asked, seed, summaries)
-            except Exception: of -= 1 # the image says why when it is opened
+            except Exception: of -= 1 # the reason is shown when the image is opened
             if time.monotonic() < due: continue
             yield from self._pictured(filter, offset, summaries, of)
             due = time.monotonic() + _SURVEY_PAGE
@@ -245,7 +245,7 @@ class _Strip(_Known):
         yield self._page(filter, offset, summaries, of)
 
     def _thumb(self, number: int) -> str:
-        "A small picture; empty if the image cannot be read."
+        "A thumbnail as a data URL; empty if the image cannot be read."
         try: return picture_url(self.album.load(number, _THUMB, "bilinear"), 70)
         except Exception: return ""
 
@@ -259,10 +259,10 @@ class _Strip(_Known):
 
 # %% ../../nbs/analysis/09_answers.ipynb #ans19
 class Answers(_Strip):
-    "What an explorer's page asks for."
+    "The answers to all questions of an explorer's front end."
 
     def start(self) -> dict[str, Any]: # ready for JSON
-        "What a page has to know before it asks."
+        "What a page needs before its first question."
         own = self.finished.run.manifest["recipes"] if self.finished else []
         colors = {kind: color for kind, color in COLORS.items() if kind.isupper()}
         filter, image = self.opening()
@@ -273,9 +273,9 @@ class Answers(_Strip):
 
     def steps(
         self,
-        question: dict[str, Any], # from the page: slot, number, and what is asked
+        question: dict[str, Any], # from the page: slot, number, and the question's own entries
     ) -> Iterator[dict | None]: # answers, or nothing yet
-        "The answer to a question, step by step."
+        "Answer a question step by step."
         kinds: dict[str, Callable[..., Iterator[dict | None]]]
         kinds = {"scene": self._scene, "place": self._place, "map": self._map, "strip": self._strip}
         slot = question.get("slot", "")

@@ -26,9 +26,9 @@ from ..errors import InputError
 def read_class_weights(
     given: str | Path, # "balanced", or a CSV of class,weight; classes by name or number
     num_classes: int, # number of classes
-    class_names: Sequence[str] = (), # by class number, if they are known
+    class_names: Sequence[str] = (), # by class number; empty if unknown
 ) -> np.ndarray: # float64 (num_classes,), 0 or more
-    "The weight of each class. Raises `InputError` for a file that is none, or a weight below 0."
+    "Read the weight of each class. Raises `InputError` if the file is unreadable or a weight is below 0."
     if str(given) == "balanced": return np.ones(num_classes)
     if not Path(given).is_file():
         raise InputError(f"class weights {given}: no such file; expected balanced, or a CSV of class,weight")
@@ -38,7 +38,7 @@ def read_class_weights(
     except (OSError, ValueError) as error:
         raise InputError(f"class weights {given}: cannot be read ({error})") from error
     if [cell.strip().lower() for cell in lines[0]] != ["class", "weight"] or any(len(line) != 2 for line in lines):
-        raise InputError(f"class weights {given}: expected the columns class and weight, and two cells a line")
+        raise InputError(f"class weights {given}: expected the columns class and weight, with two cells per line")
     read, weights = label_reader(num_classes, class_names), np.full(num_classes, np.nan)
     for name, weight in lines[1:]:
         number = read(name, f"class weights {given}: {name.strip()[:40]!r}")
@@ -46,20 +46,20 @@ def read_class_weights(
         except ValueError: value = -1
         if not 0 <= value < np.inf or not np.isnan(weights[number]):
             raise InputError(f"class weights {given}: {name.strip()!r} has {weight.strip()!r}; expected a number of 0 "
-                             "or more for each class, once")
+                             "or more for each class")
         weights[number] = value
     return weights
 
 # %% ../../nbs/analysis/11_balance.ipynb #bal00009
 MEASURES = {"balanced": "balanced accuracy, %", "weighted": "weighted accuracy, %", "f1": "macro F1, %",
-            "auc": "ROC AUC, %", "precision": "average precision, %"} # what is measured, and what it is called
+            "auc": "ROC AUC, %", "precision": "average precision, %"} # measures and their headings
 
 def _class_measures(
     label: np.ndarray, # of every image, among the k classes that have images, 0 to k - 1
-    prediction: np.ndarray, # the same, or k for any other class
+    prediction: np.ndarray, # likewise, or k for any other class
     weights: np.ndarray, # of the k classes
 ) -> dict[str, float]: # percent
-    "Measures from the counts of each class."
+    "Balanced accuracy, weighted accuracy and macro F1 from the counts of each class."
     groups = label[label == prediction], label, prediction
     counts = [np.bincount(some, minlength=len(weights) + 1)[:-1] for some in groups]
     hits, images, answers = (some[counts[1] > 0] for some in counts)
@@ -69,9 +69,9 @@ def _class_measures(
 
 def _pair_measures(
     label: np.ndarray, # of every image, 0 or 1
-    place: np.ndarray, # of its probability of class 1 among all of them; 0 is the lowest
-) -> dict[str, float]: # percent; NaN where one of the classes has no image
-    "ROC AUC and average precision of two classes, from the counts above every threshold."
+    place: np.ndarray, # place of its probability of class 1 among all, 0 for the lowest
+) -> dict[str, float]: # percent; NaN if one of the classes has no image
+    "ROC AUC and average precision for two classes, from the counts above every threshold."
     found, others = (np.cumsum(np.bincount(place[label == truth], minlength=place.max() + 1)[::-1]) for truth in (1, 0))
     if not (found[-1] and others[-1]): return {"auc": np.nan, "precision": np.nan}
     new, false, above = np.diff(found, prepend=0), np.diff(others, prepend=0), np.maximum(found + others, 1)
@@ -79,7 +79,7 @@ def _pair_measures(
             "precision": 100 * float((new * found / above).sum() / found[-1])}
 
 def _two_classes(rows: pd.DataFrame) -> bool:
-    "Are there two classes, so that the probability of class 1 follows from that of the true class?"
+    "Whether there are two classes, so that the probability of class 1 follows from that of the true class."
     return set(rows["label"]) | set(rows["prediction"]) <= {0, 1} and bool(rows["rank"].max() < 2)
 
 # %% ../../nbs/analysis/11_balance.ipynb #bal00010
@@ -87,10 +87,10 @@ def _measured(
     table: pd.DataFrame, # rows of one recipe
     classes: np.ndarray, # those that have images, sorted
     weights: np.ndarray, # of each of them
-    draws: Sequence[np.ndarray], # places of the images of each draw
+    draws: Sequence[np.ndarray], # indices of the images in each draw
     kinds: Sequence[str], # some of `MEASURES`
 ) -> np.ndarray: # (draws, kinds), percent
-    "The measures of a recipe in every draw."
+    "The measures of a recipe in each draw."
     truth, prediction, p_true = (table[name].to_numpy() for name in ("label", "prediction", "p_true"))
     label = np.searchsorted(classes, truth)
     answer = np.where(np.isin(prediction, classes), np.searchsorted(classes, prediction), len(classes))
@@ -102,12 +102,12 @@ def _measured(
     return np.array(found)
 
 def _line(
-    values: np.ndarray, # what was measured, first on all images, then in each draw
-    gains: np.ndarray, # the same less the baseline's
+    values: np.ndarray, # of the measure: on all images, then in each draw
+    gains: np.ndarray, # likewise, minus the baseline's
     name: str, # one of `MEASURES`
     compared: bool, # is it compared with a baseline?
 ) -> dict[str, float]: # percent
-    "A measure with its interval, and its gain with its own."
+    "A measure and its gain, each with its interval."
     line = {name: values[0]}
     line[f"{name}_low"], line[f"{name}_high"] = np.nanquantile(values[1:], (0.025, 0.975))
     if not compared: return line
@@ -119,18 +119,19 @@ def _line(
 def balance(
     rows: pd.DataFrame, # rows of a run
     baseline: str | None = "CC", # recipe that the others are compared with
-    weights: np.ndarray | None = None, # of every class, from `read_class_weights`
+    weights: np.ndarray | None = None, # of every class, from `read_class_weights`; None for no weighted accuracy
     draws: int = 1000, # of the bootstrap
-) -> pd.DataFrame: # recipe; of each measure its value, _low and _high, and _gain, _gain_low and _gain_high; percent
-    "Measures for classes that are not balanced, and what every recipe gains in them."
+) -> pd.DataFrame: # recipe; per measure its value, _low, _high, _gain, _gain_low and _gain_high; percent
+    "Measures for unbalanced classes, and each recipe's gain in them, with 95 % bootstrap intervals."
     tables = {str(recipe): some.set_index("image") for recipe, some in rows.groupby("recipe", sort=False)}
     first, generator = next(iter(tables.values())), np.random.default_rng(0)
     if any(not table.index.equals(first.index) for table in tables.values()):
         raise InputError("the recipes were not evaluated on the same images")
     classes, label = np.unique(first["label"].to_numpy()), first["label"]
     counted = np.ones(len(classes)) if weights is None else weights[classes]
-    if np.isnan(counted).any(): raise InputError(f"class weights: class {classes[np.isnan(counted)][0]} has none")
-    if not counted.sum(): raise InputError("class weights: the classes of all images have a weight of 0")
+    if np.isnan(counted).any():
+        raise InputError(f"class weights: class {classes[np.isnan(counted)][0]} has images but no weight; add it")
+    if not counted.sum(): raise InputError("class weights: all classes with images have weight 0; expected one above 0")
     kinds = ["balanced", *(["weighted"] if weights is not None else []), "f1"]
     kinds += ["auc", "precision"] if _two_classes(rows) else []
     places = [np.arange(len(label)), *(generator.integers(len(label), size=len(label)) for _ in range(draws))]
@@ -161,9 +162,9 @@ def readable_balance(
 # %% ../../nbs/analysis/11_balance.ipynb #bal00015
 def confusion(
     rows: pd.DataFrame, # rows of one recipe
-    class_names: Sequence[str] = (), # by class number, if they are known
+    class_names: Sequence[str] = (), # by class number; empty if unknown
 ) -> pd.DataFrame: # a row per true class, a column per prediction, by name; numbers of images
-    "Confusion matrix; classes that are neither a label nor a prediction are left out."
+    "Confusion matrix, without classes that are neither a label nor a prediction."
     classes = np.unique(rows[["label", "prediction"]])
     answers, labels = (torch.from_numpy(np.searchsorted(classes, rows[name])) for name in ("prediction", "label"))
     counts = multiclass_confusion_matrix(answers, labels, max(2, len(classes)))[:len(classes), :len(classes)].numpy()
@@ -172,7 +173,7 @@ def confusion(
 
 def confused_pairs(
     rows: pd.DataFrame, # rows of one recipe
-    class_names: Sequence[str] = (), # by class number, if they are known
+    class_names: Sequence[str] = (), # by class number; empty if unknown
     most: int = 15, # pairs
 ) -> pd.DataFrame: # label, answer, images, share (of the true class's images, percent); the most frequent first
     "The most confused pairs of classes."
@@ -187,9 +188,9 @@ def confused_pairs(
 def plot_confusion(
     matrix: pd.DataFrame, # from `confusion`
     title: str = "", # title
-    most: int = 30, # classes: of more, those that are confused most are drawn
+    most: int = 30, # classes; of more, the most confused are drawn
 ) -> Figure: # the figure
-    "The share of each true class's images that was predicted as each class."
+    "Plot the share of each true class's images that was predicted as each class."
     wrong = matrix.to_numpy() * (1 - np.eye(len(matrix), dtype=int))
     places = np.sort(np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:most])
     shown = matrix.iloc[places, places]

@@ -23,18 +23,18 @@ from ..evaluation.evaluate import score
 from ..evaluation.runs import Run, read_crops
 
 # %% ../../nbs/analysis/15_calibration.ipynb #cal0004
-_FEWEST = 20 # images that a temperature is fitted on
+_FEWEST = 20 # images needed to fit a temperature
 
 class Calibration(NamedTuple):
-    "A temperature, and what it does on images that it was not fitted on."
+    "A temperature, and its effect on images it was not fitted on."
     recipe: str # whose averaged probabilities are scaled
     temperature: float # above 0
     fitted_on: int # images
     classes: int # of the network
     before: pd.DataFrame # rows of the other half: rank, p_true, confidence, crops
-    after: pd.DataFrame # the same, scaled
+    after: pd.DataFrame # likewise, with the temperature
 
-    def table(self) -> pd.DataFrame: # a row without and with the temperature
+    def table(self) -> pd.DataFrame: # two rows: without and with the temperature
         "Accuracy, negative log-likelihood, calibration error, Brier score and mean confidence."
         lines = []
         for temperature, rows in ((1.0, self.before), (self.temperature, self.after)):
@@ -44,13 +44,13 @@ class Calibration(NamedTuple):
         return pd.DataFrame(lines)
 
 def _rows(probabilities: torch.Tensor, labels: torch.Tensor) -> pd.DataFrame:
-    "What `describe` looks at."
+    "The columns that `describe` needs."
     columns = {name: values[:, 0] for name, values in score(probabilities[:, None], labels).items()}
     return pd.DataFrame({**columns, "label": labels.numpy(), "crops": 1})
 
 # %% ../../nbs/analysis/15_calibration.ipynb #cal004b
 def _at_the_limit(recipe: str, temperature: float, images: int) -> str:
-    "Why a temperature is none: the likelihood has no maximum within the range."
+    "The message for a likelihood without a maximum within the range."
     if temperature == RANGE[0]: why = "every prediction that could be more confident is correct"
     else: why = "its confidence says nothing about which predictions are correct"
     return (f"recipe {recipe}: no temperature from {RANGE[0]:g} to {RANGE[1]:g} fits the {images} images: {why}; "
@@ -59,11 +59,11 @@ def _at_the_limit(recipe: str, temperature: float, images: int) -> str:
 def _fit_halves(
     probabilities: torch.Tensor, # averaged (images, classes)
     labels: torch.Tensor, # (images,)
-    recipe: str, # whose they are
-    wanted: torch.Tensor | None = None, # confidences (images,) whose mean is to be matched, instead of the labels
+    recipe: str, # recipe that gave them
+    wanted: torch.Tensor | None = None, # confidences (images,) whose mean is matched, instead of fitting the labels
     seed: int = 0, # of the halves
 ) -> Calibration: # judged on the other half
-    "Fit a temperature on one half, and judge it on the other. Raises `InputError` for too few images."
+    "Fit a temperature on one half and judge it on the other. Raises `InputError` for too few images."
     if len(labels) < 2 * _FEWEST:
         raise InputError(f"{len(labels)} images: expected {2 * _FEWEST} or more, half of them to fit a temperature on")
     fit, judge = map(torch.from_numpy, halves(len(labels), seed))
@@ -77,7 +77,7 @@ def _fit_halves(
 
 # %% ../../nbs/analysis/15_calibration.ipynb #cal0007
 def _kept_answers(run: Run, recipe: str | None) -> Answers:
-    "A recipe's probabilities. Raises `InputError` naming the command that keeps them."
+    "A recipe's stored probabilities. Raises `InputError` with the command that keeps them if there are none."
     recipes = run.manifest["recipes"]
     if recipe is not None and recipe not in recipes:
         raise InputError(f"recipe {recipe}: the run has {', '.join(recipes)}")
@@ -85,16 +85,16 @@ def _kept_answers(run: Run, recipe: str | None) -> Answers:
     except InputError as error:
         kept = run.manifest.get("crops")
         if kept: return answers_of_crops(read_crops(run), recipe or recipes[-1], kept)
-        raise InputError(f"{run.folder}: its rows hold the probability of the true class alone, which fits no "
-                         "temperature; run its mid evaluate again with --predictions FILE or, into a new folder, "
+        raise InputError(f"{run.folder}: its rows have only the probability of the true class, which is not enough "
+                         "to fit a temperature; run mid evaluate again with --predictions FILE or, into a new folder, "
                          "--keep crops") from error
 
 def calibrate_run(
-    run: Run, # whole or not, with kept probabilities or crops
-    recipe: str | None = None, # which; the one that was kept, or the last
-    match: str | None = None, # a recipe whose mean confidence is matched, instead of a fit to the labels
+    run: Run, # finished or not, with kept probabilities or crops
+    recipe: str | None = None, # None for the one that was kept, or the last
+    match: str | None = None, # recipe whose mean confidence is matched, instead of fitting the labels
     seed: int = 0, # of the halves
-) -> Calibration: # a temperature
+) -> Calibration: # the temperature and its effect
     "Fit a temperature to a run. Raises `InputError` if its probabilities were not kept."
     answers, rows = _kept_answers(run, recipe), run.rows()
     own = rows[rows["recipe"] == answers.recipe].set_index("image")
@@ -111,10 +111,10 @@ def calibrate_run(
 
 # %% ../../nbs/analysis/15_calibration.ipynb #cal0009
 def plot_reliability(
-    found: Calibration, # temperature and what it does
+    found: Calibration, # from `calibrate_run`
     bins: int = 10, # of equal width
 ) -> Figure: # accuracy against confidence; the area of a dot grows with its number of images
-    "Accuracy against confidence before and after."
+    "Plot accuracy against confidence, before and after."
     figure, axis = plt.subplots(figsize=(4.2, 4), layout="constrained")
     axis.plot([0, 100], [0, 100], color="0.7", linewidth=1)
     for rows, name, color in ((found.before, f"{found.recipe}", COLORS["other"]),

@@ -27,11 +27,11 @@ from ..networks.classifier import Classifier, require_size
 
 # %% ../../nbs/analysis/16_choose.ipynb #cho0004
 _FIXED = ("CC", "CC+MCC", "FULL", "FULL+MFULL", "5FC", "5FC+5MFC", "4QRC", "10QRC") # candidates, each a plain average
-_REFERENCE = "5FC+5MFC+10QRC+10MQRC" # what predictions are compared with if there are no labels
+_REFERENCE = "5FC+5MFC+10QRC+10MQRC" # average that predictions are compared with if there are no labels
 _log = logging.getLogger(__name__)
 
 def _candidates(classifier: Classifier) -> list[str]:
-    "The recipes that a network can compute; the others are reported."
+    "The candidates that a network can compute; the others are reported."
     expected, found = classifier.preprocessing, []
     for recipe in _FIXED:
         try:
@@ -43,7 +43,7 @@ def _candidates(classifier: Classifier) -> list[str]:
     return found
 
 def _forwards(recipe: AnyRecipe, classifier: Classifier, crops: float) -> float:
-    "Forwards of a crop that a recipe costs: a larger view counts by its area."
+    "The cost of a recipe in forward passes of one crop; a larger view counts by its area."
     expected = classifier.preprocessing
     if "FULL" not in str(recipe): return crops
     sizes = make_plan(str(recipe)).sizes(expected.resize_to, expected.crop_size)
@@ -52,10 +52,10 @@ def _forwards(recipe: AnyRecipe, classifier: Classifier, crops: float) -> float:
 def _milliseconds(
     classifier: Classifier, # network
     recipe: AnyRecipe, # candidate
-    pictures: Sequence, # names and PIL images
-    options: dict, # of `evaluate`: the engine and the precision are used, PyTorch in float32 for one still to be chosen
-) -> float: # per image, one image at a time, the mean over the images of the faster of two calls
-    "How long a recipe takes, from the decoded image to its probabilities."
+    pictures: Sequence, # pairs of name and PIL image
+    options: dict, # of `evaluate`; engine and precision, PyTorch in float32 where they are still to be chosen
+) -> float: # per image: the faster of two calls, averaged over the images
+    "The time of a recipe for one image at a time, from the decoded image to its probabilities."
     chosen = {name: options[name] for name in ("engine", "dtype") if options.get(name, "auto") not in ("auto", "int8")}
     wrapper, times = MID(classifier, recipe, **chosen), []
     for name, picture in pictures:
@@ -81,16 +81,16 @@ class Compared:
     "Candidates on the same images."
     table: pd.DataFrame # recipe, forwards, milliseconds, top1, gain, gain_low, gain_high
     rows: dict[str, pd.DataFrame] # of each candidate, by image; rank 0 is correct, or agrees with the larger average
-    labelled: bool # are predictions compared with labels?
+    labelled: bool # True if predictions are compared with labels
 
 def measure(
     classifier: Classifier, # network, on its device
     source: ImageSource, # images
-    labelled: bool = True, # are their labels known?
+    labelled: bool = True, # whether their labels are known
     budget: float = 3, # crops per image that `auto` spends on average
     **options, # of `evaluate`
-) -> Compared: # in the order of cost
-    "Evaluate the candidates. Raises `InputError` for no images, or what `evaluate` raises."
+) -> Compared: # in order of cost
+    "Evaluate the candidates. Raises `InputError` if no image can be read, or as `evaluate` does."
     names = _candidates(classifier)
     reference = [] if labelled else [_REFERENCE]
     rows = evaluate(classifier, source, [*names, *reference], **options).rows
@@ -119,7 +119,7 @@ def measure(
 class Choice:
     "The recommended recipe."
     recipe: str # recommended
-    best: str # the most accurate within the budget on the half that selects; the same if its gain is conclusive
+    best: str # most accurate within the budget on the selecting half; recommended if its gain is conclusive
     images: int # in the other half
     gain: float # of `best` over the center crop on the other half, points
     low: float # of its interval
@@ -127,19 +127,20 @@ class Choice:
 
 def choose(
     found: Compared, # candidates
-    forwards: float = math.inf, # per image that may be spent
-    milliseconds: float = math.inf, # per image that may be spent
+    forwards: float = math.inf, # budget per image
+    milliseconds: float = math.inf, # budget per image
 ) -> Choice:
-    "The candidate to deploy. Raises `InputError` if none is within the budget."
+    "Choose the candidate to deploy. Raises `InputError` if none is within the budget."
     table = found.table[(found.table["forwards"] <= forwards) & (found.table["milliseconds"] <= milliseconds)]
     if table.empty:
         least = found.table.iloc[0]
         raise InputError(f"no candidate is within the budget: {least['recipe']} takes {least['forwards']:.3g} forwards "
                          f"and {least['milliseconds']:.3g} ms")
-    if (images := len(found.rows["CC"])) < 2: raise InputError(f"{images} image: expected 2 or more to choose on")
+    images = len(found.rows["CC"])
+    if images < 2: raise InputError(f"{images} image: expected 2 or more, half to choose on and half to judge on")
     half, rest = halves(images)
     right = {name: float((found.rows[name]["rank"].iloc[half] == 0).mean()) for name in table["recipe"]}
-    best = max(table["recipe"], key=lambda name: right[name]) # of equals the cheapest
+    best = max(table["recipe"], key=lambda name: right[name]) # the cheapest of equals
     line = _line(best, found.rows[best].iloc[rest], found.rows["CC"].iloc[rest])
     cheapest = "CC" if "CC" in right else str(table["recipe"].iloc[0])
     chosen = best if line["gain_low"] > 0 else cheapest

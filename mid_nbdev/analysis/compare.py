@@ -37,30 +37,30 @@ _log = logging.getLogger(__name__)
 def _some(ids: pd.Index) -> str: return ", ".join(map(repr, ids[:3])) + (", …" if len(ids) > 3 else "")
 
 def _id_hint(ours: pd.Index, theirs: pd.Index) -> str:
-    "What to do about ids of which none is in both."
+    "What to do if no id is in both."
     names = [set(ids.str.rpartition("/").get_level_values(2)) for ids in (ours, theirs)]
     if (alike := names[0] & names[1]) and list(map(len, names)) == [len(ours), len(theirs)]:
-        return f"{len(alike)} file names are in both, in other folders: write the ids the same way"
+        return f"{len(alike)} file names are in both, but in different folders; write the ids in the same way"
     return "name the column that holds it with --id"
 
 def _refuse_other_images(first: Outcomes, other: Outcomes) -> None:
-    "Raise `InputError` for ids that are in one of two alone."
+    "Raise `InputError` for ids that only one of the two has."
     ours, theirs = first.table.index, other.table.index
     lines = []
     for name, own, foreign in ((first.name, ours, theirs), (other.name, theirs, ours)):
         alone = own.difference(foreign, sort=False)
-        if len(alone): lines.append(f"{len(alone)} of {len(own)} ids are in {name} alone (first: {_some(alone)})")
+        if len(alone): lines.append(f"{len(alone)} of {len(own)} ids are only in {name} (first: {_some(alone)})")
     if not lines: return
     shared = len(ours.intersection(theirs))
-    hint = f"compare the {shared} that both hold with --common"
+    hint = f"compare the {shared} that both have with --common"
     if not shared: hint = f"an image needs the same id in both; {_id_hint(ours, theirs)}"
-    raise InputError("\n  ".join([f"{first.name} and {other.name} do not hold the same images:", *lines, hint]))
+    raise InputError("\n  ".join([f"{first.name} and {other.name} do not have the same images:", *lines, hint]))
 
 # %% ../../nbs/analysis/05_compare.ipynb #comp006b
-_SAME = {"label": "labels", "content": "contents of the image's file"} # what has to be the same, and how it is called
+_SAME = {"label": "labels", "content": "contents of the image file"} # columns that must agree; names in messages
 
 def _refuse_other_truth(first: Outcomes, other: Outcomes) -> None:
-    "Raise `InputError` for labels or files that differ between two with the same ids."
+    "Raise `InputError` for labels or files that differ under the same id."
     for kind, called in _SAME.items():
         if kind not in first.table or kind not in other.table: continue
         ours, theirs = first.table[kind], other.table[kind]
@@ -68,49 +68,49 @@ def _refuse_other_truth(first: Outcomes, other: Outcomes) -> None:
         if not differ.any(): continue
         image = differ.idxmax()
         many = f"{int(differ.sum())} of {len(ours)} images"
-        raise InputError(f"{first.name} and {other.name} have other {called} for {many} (first: {image!r} has "
-                         f"{ours[image]!r} and {theirs[image]!r}); a comparison needs the same")
+        raise InputError(f"{first.name} and {other.name} have different {called} for {many} (first: {image!r} has "
+                         f"{ours[image]!r} and {theirs[image]!r}); a comparison needs the same ones")
 
 def _aligned(
     given: Sequence[Outcomes], # the first is the baseline
-    common: bool, # compare the images that all of them hold?
+    common: bool, # compare only the images that all of them have?
 ) -> list[Outcomes]: # with the same ids in the same order
-    "Outcomes image by image. Raises `InputError` where they are not of the same images."
+    "Align the outcomes by image. Raises `InputError` if they are not of the same images."
     shared = given[0].table.index
     for other in given[1:]:
         if not common: _refuse_other_images(given[0], other)
         shared = shared.intersection(other.table.index, sort=False)
     if not len(shared): raise InputError(f"no id is in all of {', '.join(one.name for one in given)}; "
-                                         "name the column that holds them with --id")
+                                         "name the column of ids with --id")
     if common and (most := max(len(one.table) for one in given)) > len(shared):
-        _log.info("note: %d of up to %d images are in all of them, and are compared", len(shared), most)
+        _log.info("note: comparing the %d images that all have, of up to %d", len(shared), most)
     aligned = [replace(one, table=one.table.loc[shared]) for one in given]
     for other in aligned[1:]: _refuse_other_truth(aligned[0], other)
     return aligned
 
 # %% ../../nbs/analysis/05_compare.ipynb #comp0008
 def _matched(
-    given: Sequence[dict[str | None, Outcomes]], # of each, its outcomes by recipe
+    given: Sequence[dict[str | None, Outcomes]], # for each, its outcomes by recipe
 ) -> list[list[Outcomes]]: # a list for each comparison, the baseline first
-    "What is compared with what. Raises `InputError` where that is not settled."
+    "Decide what is compared with what. Raises `InputError` if that is ambiguous."
     if all(len(found) == 1 for found in given): return [[next(iter(found.values())) for found in given]]
     several = [found for found in given if None not in found]
     shared = [name for name in several[0] if all(name in found for found in several)]
     listed = "; ".join(f"{next(iter(found.values())).name} has {', '.join(map(str, found))}" for found in several)
     if not shared: raise InputError(f"no recipe is in all of them: {listed}")
     if len(several) < len(given) and len(shared) > 1:
-        raise InputError(f"a file without recipes is compared with one recipe ({listed}); choose it with --recipe")
+        raise InputError(f"a file without recipes needs one recipe to compare with ({listed}); choose it with --recipe")
     return [[found.get(name) or found[None] for found in given] for name in shared]
 
 def _lines(
     aligned: Sequence[Outcomes], # from `_aligned`
-    power: float, # how often a gain is to be found
+    power: float, # probability of detecting a gain
 ) -> list[dict]: # a row of `compare` each
-    "Each of them, and what it gains over the first."
+    "Describe each of them, and its gain over the first."
     baseline, lines = aligned[0].table, []
     measures = [name for name in ("correct", "p_true") if all(name in one.table for one in aligned)]
-    if not measures: raise InputError(f"{' and '.join(one.name for one in aligned)} have nothing in common to compare: "
-                                      "some say what was right, some the probability of the true class alone")
+    if not measures: raise InputError(f"{' and '.join(one.name for one in aligned)} cannot be compared: "
+                                      "some have only correctness, others only the probability of the true class")
     for number, one in enumerate(aligned):
         table = one.table
         line: dict[str, Any] = {"name": one.name, "recipe": one.recipe, "images": len(table)}
@@ -125,7 +125,7 @@ def _lines(
 
 # %% ../../nbs/analysis/05_compare.ipynb #comp008b
 def _names(given: Sequence[Run | str | Path | pd.DataFrame]) -> list[str]:
-    "What to call what was given. Raises `InputError` for one thing given twice."
+    "Name each of those given. Raises `InputError` if one is given twice."
     def called(number, one):
         return f"table {number}" if isinstance(one, pd.DataFrame) else str(one.folder if isinstance(one, Run) else one)
     names = [called(number, one) for number, one in enumerate(given, 1)]
@@ -135,14 +135,14 @@ def _names(given: Sequence[Run | str | Path | pd.DataFrame]) -> list[str]:
     return names
 
 def _refuse_unused(columns: Columns, given: Sequence[dict[str | None, Outcomes]]) -> None:
-    "Raise `InputError` for a column that was asked for and is in none of them."
+    "Raise `InputError` for a column name that none of them has."
     taken = {pair for found in given for pair in next(iter(found.values())).columns.items()}
     for kind, name in asdict(columns).items():
         if name is None or (kind, name) in taken: continue
         raise InputError(f"--{kind.replace('_', '-')} {name!r}: no file has this column")
 
 def _tell_settings(given: Sequence[Run | str | Path | pd.DataFrame]) -> None:
-    "Report settings other than the network that differ between runs: they are part of the comparison."
+    "Report the settings besides the network in which runs differ; they are part of the comparison."
     runs = [Run.open(one) if isinstance(one, (str, Path)) and Path(one).is_dir() else one for one in given]
     for first, other in pairwise(one for one in runs if isinstance(one, Run)):
         found = [line for line in comparison_differences(first, other) if not line.startswith(("images ", "data."))]
@@ -164,9 +164,9 @@ def compare(
             A file needs a column of ids, and right or wrong, or label and prediction, or the probability of the true
             class.
         recipe: The recipe of the runs; None for all that they share.
-        common: Compare the images that all of them hold, where others are in some alone?
-        power: How often the smallest detectable gain is to be found, between 0 and 1.
-        **columns: Names of columns, where the rules have two readings: id, label, prediction, correct, p_true.
+        common: Compare only the images that all of them have? Without it, ids that only some have are refused.
+        power: Probability of detecting the smallest detectable gain, between 0 and 1.
+        **columns: Column names where the rules are ambiguous: id, label, prediction, correct, p_true.
 
     Returns:
         One row for each of those given, and for each recipe. Columns: name, recipe, images; top1, top1_low and
@@ -176,8 +176,8 @@ def compare(
         nats. Intervals cover 95 %. Accuracies or likelihoods are left out where one of those given does not have them.
 
     Raises:
-        InputError: For what cannot be read, or not in one way alone; for ids that are missing in one or there twice,
-            other labels, or images whose content differs.
+        InputError: If the input is unreadable or ambiguous, ids are missing in one or occur twice, or labels or image
+            files differ.
 
     Example:
         >>> import pandas as pd
@@ -188,7 +188,7 @@ def compare(
         0  table 1  37.5   NaN        NaN     NaN
         1  table 2  87.5  50.0        5.0     1.0
     """
-    if len(given) < 2: raise InputError(f"{len(given)} given: a comparison takes two or more runs, files or tables")
+    if len(given) < 2: raise InputError(f"{len(given)} given: expected two or more runs, files or tables")
     if unknown := set(columns) - set(Columns.__dataclass_fields__):
         raise TypeError(f"compare() got an unexpected keyword argument {min(unknown)!r}")
     asked = Columns(**columns)
@@ -204,8 +204,8 @@ _DETECTS = "detects from, points" # heading of the smallest detectable gain
 
 def readable_comparison(
     table: pd.DataFrame, # from `compare`
-) -> pd.DataFrame: # text, one row each
-    "A comparison with every number and its interval as text, without columns that say nothing."
+) -> pd.DataFrame: # text, one row per run, file or table
+    "A comparison with every number and its interval as text, without empty columns."
     shown = readable(table)
     shown.insert(0, "", table["name"])
     if "detectable" in table: shown[_DETECTS] = table["detectable"].map("{:.1f}".format).replace("nan", "–")

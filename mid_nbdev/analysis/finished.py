@@ -25,21 +25,23 @@ from ..networks.models import load_classifier, read_classes, restrict
 
 # %% ../../nbs/analysis/08_finished.ipynb #fin05
 def open_run(
-    run: Run, # a run, whole or not
-    images=None, # its images, as `explore` takes them; where they were if not given
-    classifier: Classifier | None = None, # its network; the one it names if not given
-) -> tuple[Classifier, Album, list[str]]: # network, images, and class names if they were kept
-    "A run's network and images. Raises `InputError` if the run does not say what they are."
+    run: Run, # a run, finished or not
+    images=None, # its images, as for `explore`; None for the recorded ones
+    classifier: Classifier | None = None, # its network; None for the recorded one
+) -> tuple[Classifier, Album, list[str]]: # network, images, and class names if stored
+    "Open a run's network and images. Raises `InputError` if they are not recorded."
     origin = read_origin(run.folder)
     if classifier is None:
-        if "model" not in origin: raise InputError(f"{run.folder}: does not say which network it used, or another "
-                                                   "account wrote it; give the network: explore(run, classifier=…)")
+        if "model" not in origin:
+            raise InputError(f"{run.folder}: the network is not recorded, or another account wrote the record; "
+                             "give the network: explore(run, classifier=…)")
         classifier = load_classifier(origin["model"], origin.get("checkpoint"), **run.manifest["preprocessing"])
         if some := origin.get("classes"): classifier = restrict(classifier, read_classes(some, classifier.num_classes))
     names = kept_class_names(run)
     if images is None:
-        if "data" not in origin: raise InputError(f"{run.folder}: does not say where its images are, or another "
-                                                  "account wrote it; give the images: explore(run, images)")
+        if "data" not in origin:
+            raise InputError(f"{run.folder}: the location of the images is not recorded, or another account wrote the "
+                             "record; give the images: explore(run, images)")
         known = names if "class_names" in origin else []
         images = find_source(origin["data"], origin.get("labels"), classifier.num_classes, known,
                              origin.get("class_order"))
@@ -47,11 +49,11 @@ def open_run(
 
 # %% ../../nbs/analysis/08_finished.ipynb #fin07
 class _Rows:
-    "A run's rows and kept crops, for an album's images."
+    "The rows and kept crops of a run, for the images of an album."
 
     def __init__(
         self,
-        run: Run, # a run, whole or not
+        run: Run, # a run, finished or not
         album: Album, # its images
     ):
         self.run, self.seed = run, run.manifest["seed"]
@@ -64,18 +66,18 @@ class _Rows:
         self._part = lru_cache(8)(lambda number: part_crops(run, number))
         if not set(self.rows["image"]) & self.numbers.keys() and len(self.rows):
             raise InputError(f"none of the {self.rows['image'].nunique()} images of {run.folder} is among the "
-                             f"{len(album)} that are given; give the run's own images")
+                             f"{len(album)} given; give the run's own images")
 
     def _columns(self, recipe) -> list[int]:
-        "Where a recipe's crops are among those that were kept. Raises `InputError` if one is not."
+        "Find the columns of a recipe's crops among the kept ones. Raises `InputError` if one is missing."
         names = [f"{kind}{number}" for kind, number in recipe.numbered]
         if recipe.level != "feature" and {*names, "FC4"} <= self.crops.keys(): return [self.crops[one] for one in names]
         raise InputError(f"the run has the recipes {', '.join(self.run.manifest['recipes'][:8])}"
-                         f"{' …' if len(self.run.manifest['recipes']) > 8 else ''}, and no kept crops for {recipe}; "
-                         "filters are by one of these")
+                         f"{' …' if len(self.run.manifest['recipes']) > 8 else ''}, but no kept crops for {recipe}; "
+                         "filter by one of these")
 
     def _of_crops(self, recipe) -> dict[str, tuple[int, Summary]]:
-        "Summaries from kept crops."
+        "Compute summaries from kept crops."
         columns, labels = self._columns(recipe), dict(zip(self.rows["image"], self.rows["label"]))
         found = {}
         for number in self.run.present():
@@ -92,13 +94,13 @@ class _Rows:
 
 # %% ../../nbs/analysis/08_finished.ipynb #fin08
 class Finished(_Rows):
-    "A run's answers for an album's images."
+    "The results of a run for the images of an album."
 
     def summaries(
         self,
-        recipe: str, # recipe or policy, one of the run's or one of crops that were kept
+        recipe: str, # recipe or policy of the run, or of its kept crops
     ) -> dict[int, Summary]: # by number in the album
-        "How a recipe changes each image. Raises `InputError` for a recipe that the run cannot answer."
+        "Summarise how a recipe changes each image. Raises `InputError` for a recipe that the run does not cover."
         asked = parse_recipe(recipe)
         inside = str(asked) in self.run.manifest["recipes"]
         found = summaries_of_rows(self.rows, str(asked), self.baseline) if inside else self._of_crops(asked)
@@ -106,9 +108,9 @@ class Finished(_Rows):
 
     def remember(
         self,
-        photo: Photo, # an image that was just opened
+        photo: Photo, # a newly opened image
     ) -> None:
-        "Give an image the outputs of its crops that were kept."
+        "Give an image the kept outputs of its crops."
         if not self.crops or printable(photo.name) not in self.numbers: return
         for number in self.run.present():
             images, logits = self._part(number)

@@ -38,19 +38,19 @@ _KNOWN = {
 
 @dataclass(frozen=True)
 class Columns:
-    "Names of columns that were asked for, as they are written; the others are found by the rules."
-    id: str | None = None # what the image is called
-    label: str | None = None # its true class
-    prediction: str | None = None # the class that was answered
-    correct: str | None = None # whether the prediction was correct
-    p_true: str | None = None # the probability of the true class
+    "Column names given by the user, spelled as in the file; the others are found by the rules."
+    id: str | None = None # image id
+    label: str | None = None # true class
+    prediction: str | None = None # predicted class
+    correct: str | None = None # whether the prediction is correct
+    p_true: str | None = None # probability of the true class
 
     def find(
         self,
         names: Collection[str], # of a file's columns
         where: str, # the file, for messages
     ) -> dict[str, str]: # the column of each kind found
-        "Which column is which. Raises `InputError` where two could be the same, or what is needed is not there."
+        "Find the column of each kind. Raises `InputError` if two could be the same kind, or a required one is missing."
         if twice := sorted(name for name in set(names) if list(names).count(name) > 1):
             raise InputError(f"{where}: two columns are called {twice[0]!r}; name each differently")
         found = {kind: _pick(kind, asked, names, where) for kind, asked in asdict(self).items()}
@@ -58,41 +58,41 @@ class Columns:
         if self.prediction in names: found |= {"correct": None}
         there = {kind: name for kind, name in found.items() if name is not None}
         listed = ", ".join(map(repr, names))[:300] or "none"
-        if "id" not in there: raise InputError(f"{where}: no column says which image a row is of; there are {listed}; "
+        if "id" not in there: raise InputError(f"{where}: no column of image ids among {listed}; "
                                                "name it with --id")
         if not ({"correct", "p_true"} & there.keys() or {"label", "prediction"} <= there.keys()):
-            raise InputError(f"{where}: no column says whether a prediction was correct; there are {listed}; name it "
+            raise InputError(f"{where}: no column says whether a prediction is correct among {listed}; name it "
                              "with --correct, or --label and --prediction, or --p-true")
         return there
 
 # %% ../../nbs/analysis/04_outcomes.ipynb #outc006b
 def _pick(
     kind: str, # one of `_KNOWN`
-    asked: str | None, # name that was asked for
+    asked: str | None, # name given by the user
     names: Collection[str], # of a file's columns
     where: str, # the file, for messages
 ) -> str | None: # a column's name; None if there is none
-    "The column of a kind."
+    "The name of the column of one kind."
     if asked in names: return asked
     known = [name for name in names if re.sub(r"[\s-]+", "_", name.strip().lower()) in _KNOWN[kind]]
     if len(known) < 2: return known[0] if known else None
     option = f"--{kind.replace('_', '-')}"
-    raise InputError(f"{where}: the columns {' and '.join(map(repr, known))} have two readings; "
-                     f"say which is meant, as {option} {known[0]!r}")
+    raise InputError(f"{where}: the columns {' and '.join(map(repr, known))} could both be meant; "
+                     f"choose one, such as {option} {known[0]!r}")
 
 # %% ../../nbs/analysis/04_outcomes.ipynb #outc0009
 def _read_csv(path: Path) -> pd.DataFrame: # text
-    "A CSV."
+    "Read a CSV file."
     text, delimiter = csv_text(path)
     names = next(row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row))
     twice = [name for name in names if names.count(name) > 1]
     if twice: raise ValueError(f"two columns are called {twice[0]!r}")
     table = pd.read_csv(io.StringIO(text), sep=delimiter, dtype=str, keep_default_na=False)
     if not isinstance(table.index, pd.RangeIndex): raise ValueError("its rows have more fields than its header")
-    return table.map(lambda cell: re.sub(r"^'(?=[-=+@\t\r])", "", cell)) # as a spreadsheet is kept from computing it
+    return table.map(lambda cell: re.sub(r"^'(?=[-=+@\t\r])", "", cell)) # kept spreadsheets from computing the cell
 
 def _read_parquet(path: Path) -> pd.DataFrame: # text, without columns that are lists or bytes
-    "The columns of a Parquet file that hold one value a row."
+    "Read the columns of a Parquet file that have one value per row."
     with open_parquet(path) as file:
         kinds = {field.name: field.type for field in file.schema_arrow}
         if len(kinds) < len(file.schema_arrow): raise ValueError("two of its columns have one name")
@@ -101,7 +101,7 @@ def _read_parquet(path: Path) -> pd.DataFrame: # text, without columns that are 
     return pd.DataFrame({name: table[name].cast(pa.string()).to_pandas() for name in plain})
 
 def _read_json(path: Path) -> pd.DataFrame: # any values
-    "JSON lines, or a list of objects."
+    "Read JSON lines, or a list of objects."
     text = path.read_text(encoding="utf-8-sig")
     lines = filter(str.strip, text.split("\n"))
     try: rows = json.loads(text) if text.lstrip()[:1] == "[" else [json.loads(line) for line in lines]
@@ -112,12 +112,12 @@ def _read_json(path: Path) -> pd.DataFrame: # any values
 
 # %% ../../nbs/analysis/04_outcomes.ipynb #outc009b
 _READERS = {".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_json,
-            ".ndjson": _read_json, ".json": _read_json} # functions from a path to a table, by its ending
+            ".ndjson": _read_json, ".json": _read_json} # functions from a path to a table, by file extension
 
 def _read_file(path: Path) -> pd.DataFrame:
-    "A file of rows. Raises `InputError` for one that is none."
+    "Read a file of rows. Raises `InputError` if it cannot be read."
     if path.suffix.lower() not in _READERS:
-        raise InputError(f"{path}: expected the folder of a run, or a file ending in {', '.join(_READERS)}")
+        raise InputError(f"{path}: expected a run's folder, or a file ending in {', '.join(_READERS)}")
     try:
         require_file(path)
         return _READERS[path.suffix.lower()](path)
@@ -140,10 +140,10 @@ def _refuse_values(wrong: pd.Series, values: pd.Series, what: str) -> None:
     "Raise `InputError` naming the first row with an invalid value, and how many there are."
     if not wrong.any(): return
     first = wrong.idxmax()
-    raise InputError(f"{what}; {int(wrong.sum())} rows do not have it (first: {first!r} has {values[first]!r})")
+    raise InputError(f"{what}; {int(wrong.sum())} rows have something else (first: {first!r} has {values[first]!r})")
 
 def _correct(values: pd.Series, where: str) -> pd.Series: # bool, by id
-    "Right or wrong, from words or 0 and 1."
+    "Whether each prediction is correct, from words or from 0 and 1."
     found = values.str.lower().map(_RIGHT | _WRONG)
     _refuse_values(found.isna(), values, f"{where}: expected 0 or 1, true or false, right or wrong")
     return found.astype(bool)
@@ -159,29 +159,29 @@ def _agreement(label: pd.Series, prediction: pd.Series, where: str) -> pd.Series
     for what, values in (("label", label), ("prediction", prediction)):
         _refuse_values(values == "", values, f"{where}: expected a {what} in every row")
     if not set(prediction) & set(label):
-        raise InputError(f"{where}: no prediction is one of the labels (labels as {label.iloc[0]!r}, predictions as "
-                         f"{prediction.iloc[0]!r}): both must be numbers, or names; name the columns with --label and "
+        raise InputError(f"{where}: no prediction is among the labels (such as {label.iloc[0]!r}; predictions such as "
+                         f"{prediction.iloc[0]!r}); both must be numbers or names; name the columns with --label and "
                          "--prediction")
     return label == prediction
 
 # %% ../../nbs/analysis/04_outcomes.ipynb #outc0013
 @dataclass(frozen=True)
 class Outcomes:
-    "What one network, recipe or program answered on each image."
+    "The predictions of one network, recipe or program, image by image."
     name: str # of the run or file
-    recipe: str | None # None where there are none
-    table: pd.DataFrame # by the image's id: correct, label, p_true, content, as far as they are known
-    columns: Mapping[str, str] = field(default_factory=dict) # of a file, the column of each kind
+    recipe: str | None # None for a file without recipes
+    table: pd.DataFrame # indexed by image id: correct, label, p_true, content, as far as known
+    columns: Mapping[str, str] = field(default_factory=dict) # for a file, the name of the column of each kind
 
 def _refuse_doubled(ids: pd.Index, where: str) -> None:
-    "Raise `InputError` for an id that is there more than once, or not at all."
+    "Raise `InputError` for a repeated or empty id."
     if empty := int((ids == "").sum()): raise InputError(f"{where}: {empty} rows have no id")
     if not (twice := ids[ids.duplicated()].unique()).size: return
     some = ", ".join(map(repr, twice[:3]))
-    raise InputError(f"{where}: {len(twice)} ids are there more than once (first: {some}); an image counts once")
+    raise InputError(f"{where}: {len(twice)} ids occur more than once (first: {some}); each image needs one row")
 
 def _outcomes(rows: pd.DataFrame, found: Mapping[str, str], where: str) -> pd.DataFrame: # as of `Outcomes.table`
-    "The values of columns, by id."
+    "The values of the columns found, by id."
     texts = pd.DataFrame({kind: rows[name].map(_text).astype(str) for kind, name in found.items()})
     _refuse_doubled(pd.Index(texts["id"]), f"{where}, column {found['id']!r}")
     texts, known = texts.set_index("id"), pd.DataFrame(index=pd.Index(texts["id"]))
@@ -193,18 +193,18 @@ def _outcomes(rows: pd.DataFrame, found: Mapping[str, str], where: str) -> pd.Da
     said = _correct(texts["correct"], f"{where}, column {found['correct']!r}")
     if "correct" in known and (other := said != known["correct"]).any():
         raise InputError(f"{where}: {found['correct']!r} and {found['prediction']!r} contradict each other in "
-                         f"{int(other.sum())} rows (first: {other.idxmax()!r}); say which counts, with --correct or "
+                         f"{int(other.sum())} rows (first: {other.idxmax()!r}); choose one with --correct or "
                          "--prediction")
     return known.assign(correct=said)
 
 # %% ../../nbs/analysis/04_outcomes.ipynb #outc013b
 def _of_rows(
-    name: str, # what to call them
+    name: str, # name in messages
     rows: pd.DataFrame, # of a file, a table or a run
-    columns: Columns, # that were asked for
+    columns: Columns, # given by the user
 ) -> dict[str | None, Outcomes]: # by recipe
-    "Outcomes of a table; one with a column `recipe` holds those of each recipe."
-    if not len(rows): raise InputError(f"{name}: there are no rows")
+    "Outcomes of a table, by recipe if it has a column `recipe`."
+    if not len(rows): raise InputError(f"{name}: it has no rows")
     rows = rows.rename(columns=str)
     found = columns.find(list(rows.columns), name)
     _log.info("%s: %s", name, ", ".join(f"{kind} from {column!r}" for kind, column in found.items()))
@@ -215,7 +215,7 @@ def _of_rows(
 
 # %% ../../nbs/analysis/04_outcomes.ipynb #outc0015
 def _of_run(run: Run) -> dict[str | None, Outcomes]: # by recipe
-    "Outcomes of a run: right where the true class comes first; with the hash of each image's file."
+    "Outcomes of a run: correct if the true class has rank 0; with the hash of each image file."
     rows = run.rows()
     if not len(rows): raise InputError(f"{run.folder}: the run has no rows")
     made = rows.assign(correct=rows["rank"] == 0, label=rows["label"].astype(str)).set_index("image")
@@ -225,10 +225,10 @@ def _of_run(run: Run) -> dict[str | None, Outcomes]: # by recipe
 
 def read_outcomes(
     given: Run | str | Path | pd.DataFrame, # a run or its folder, a file, or a table of rows
-    columns: Columns = Columns(), # names of columns that were asked for
-    name: str = "the table", # what to call a table
-) -> dict[str | None, Outcomes]: # by recipe; under None where there are none
-    "What was right and wrong on each image. Raises `InputError` for what cannot be read in one way."
+    columns: Columns = Columns(), # column names given by the user
+    name: str = "the table", # name of a table in messages
+) -> dict[str | None, Outcomes]: # by recipe; under None if there are no recipes
+    "Read which images were classified correctly. Raises `InputError` if the input is unreadable or ambiguous."
     if isinstance(given, Run): return _of_run(given)
     if isinstance(given, pd.DataFrame): return _of_rows(name, given, columns)
     path = Path(given)
@@ -238,9 +238,9 @@ def read_outcomes(
 
 def choose_recipe(
     found: dict[str | None, Outcomes], # from `read_outcomes`
-    recipe: str | None, # as it was asked for
-) -> dict[str | None, Outcomes]: # one, or all if none was asked for
-    "The outcomes of a recipe. Raises `InputError` if it is not there; what has no recipes is left as it is."
+    recipe: str | None, # the one to keep; None for all
+) -> dict[str | None, Outcomes]: # the same, with that recipe alone
+    "Keep one recipe. Raises `InputError` if it is missing; outcomes without recipes are returned unchanged."
     if recipe is None or None in found: return found
     name, chosen = next(iter(found.values())).name, str(parse_recipe(recipe))
     if chosen not in found:

@@ -17,7 +17,7 @@ from .scenes import map_passes, passes_filter, picture_url, scene_steps, summari
 from ..crops.recipes import parse_recipe
 
 # %% ../../nbs/analysis/10_page.ipynb #pag05
-_CLASSES = 4 # classes of a page's map, for each image
+_CLASSES = 4 # classes of the map of each image
 
 def _scenes(
     answers: Answers, # network and images
@@ -25,7 +25,7 @@ def _scenes(
     recipes: Sequence[str], # recipes and policies
     seeds: int, # draws of each recipe that has random crops
 ) -> Iterator[tuple[str, dict[str, Any]]]: # by "image|recipe|seed"
-    "An image's scenes."
+    "Compute an image's scenes."
     known = answers.networks[0]
     for recipe in map(parse_recipe, recipes):
         for seed in range(seeds if "RC" in str(recipe) else 1):
@@ -33,7 +33,7 @@ def _scenes(
             yield f"{image}|{recipe}|{seed}", {name: value for name, value in scene.items() if name != "picture"}
 
 def _map(answers: Answers, image: int, classes: Sequence[int]) -> dict[str, Any]:
-    "An image's finest map, with the leading class's probability where it is none of those kept."
+    "Compute an image's finest map, with the leading class's probability where that class is not among those kept."
     known = answers.networks[0]
     photo = known.photo(image)
     *_, leading = (found for found in map_passes(known, photo, []) if found)
@@ -44,7 +44,7 @@ def _map(answers: Answers, image: int, classes: Sequence[int]) -> dict[str, Any]
     return {**seen, "p": kept, "firstP": first_p, "size": photo.crop_size}
 
 def _met(scenes: dict[str, Any], maps: dict[int, Any]) -> set[int]:
-    "Every class that a page names."
+    "All classes that the page names."
     met = {number for seen in maps.values() for number in seen["first"]}
     for scene in scenes.values():
         rows = [*scene["top"], scene["center"], *(row for line in scene["levels"].values() for row in line["first"])]
@@ -62,10 +62,10 @@ def _item(answers: Answers, image: int, recipe: str) -> dict[str, Any]:
 
 def _page_data(
     explorer: Explorer, # network, images, and the recipe to begin with
-    recipes: Sequence[str] = ("auto", "5FC+5MFC", "20RC"), # what can be chosen
+    recipes: Sequence[str] = ("auto", "5FC+5MFC", "20RC"), # that can be chosen
     seeds: int = 3, # draws of each recipe that has random crops
 ) -> dict[str, Any]: # ready for JSON
-    "All numbers of a page."
+    "Compute all numbers of a page."
     answers, images = explorer.answers, range(len(explorer.answers.album))
     chosen = [str(parse_recipe(recipe)) for recipe in dict.fromkeys([answers.recipe, *recipes])]
     scenes = {key: scene for image in images for key, scene in _scenes(answers, image, chosen, seeds)}
@@ -106,11 +106,11 @@ fitFrame();
 
 def explorer_page(
     explorer: Explorer, # network, images, and the recipe to begin with
-    recipes: Sequence[str] = ("auto", "5FC+5MFC", "20RC"), # what can be chosen
+    recipes: Sequence[str] = ("auto", "5FC+5MFC", "20RC"), # that can be chosen
     seeds: int = 3, # draws of each recipe that has random crops
     title: str = "What a network sees", # of the page
 ) -> str: # HTML
-    "A page that needs nothing else: the front end, its numbers, and a still picture for readers without JavaScript."
+    "Write the explorer as one page: the front end, its numbers, and a still picture for readers without JavaScript."
     data = _page_data(explorer, recipes, seeds)
     image = data["start"]["image"]
     still = picture_url(explorer.picture(image), 60)

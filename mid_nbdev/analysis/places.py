@@ -34,10 +34,10 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Album:
     "Images by number."
-    names: tuple[str, ...] # what each is called
-    labels: tuple[int | None, ...] # true class of each, if it is known
-    keys: tuple[str, ...] # what the random crops of each are drawn from
-    load: Callable[[int, int, str], torch.Tensor] # number, shorter side and interpolation to uint8 (height, width, 3)
+    names: tuple[str, ...] # of the images
+    labels: tuple[int | None, ...] # true classes; None if unknown
+    keys: tuple[str, ...] # from which the random crops are drawn
+    load: Callable[[int, int, str], torch.Tensor] # from number, shorter side, interpolation to uint8 (height, width, 3)
 
     def __len__(self) -> int: return len(self.names)
 
@@ -49,7 +49,7 @@ def _of_source(source: ImageSource) -> Album:
     return Album(source.names, labels, tuple(map(crop_key, source.names)), load)
 
 def _of_images(named: Sequence[tuple[str, object]]) -> Album:
-    "Files and images in memory under their names, without labels."
+    "Files, or images in memory, under their names and without labels."
     is_file = [isinstance(image, (str, Path)) for _, image in named]
     pictures = {number: named_pictures(image, None) for number, (_, image) in enumerate(named) if not is_file[number]}
 
@@ -65,7 +65,7 @@ def _of_folder(
     folder: Path, # of class folders, or of image files
     num_classes: int, # classes of the network
     class_names: Sequence[str], # by class number; empty if they are not known
-) -> Album: # with labels if the folder tells the classes
+) -> Album: # with labels if the folder gives the classes
     "The images of a folder."
     try: return _of_source(find_source(folder, None, num_classes, class_names))
     except InputError as error: why = error
@@ -77,11 +77,11 @@ def _of_folder(
 
 def open_album(
     images, # `ImageSource`, folder, file, mapping by name, or a list of files or images
-    labels: Sequence[int | None] | None = None, # true classes of a list's images, None where it is unknown
+    labels: Sequence[int | None] | None = None, # true classes of a list's images; None if unknown
     num_classes: int = 1000, # classes of the network
-    class_names: Sequence[str] = (), # by class number, for folders called by class names
+    class_names: Sequence[str] = (), # by class number, for folders with class names
 ) -> Album:
-    "Images to look at. Raises `InputError` if there are none, or not as many labels as images."
+    "Open images to explore. Raises `InputError` if there are none, or the labels do not match."
     if isinstance(images, ImageSource): album = _of_source(images)
     elif isinstance(images, (str, Path)): album = _of_folder(Path(images), num_classes, class_names)
     elif isinstance(images, Mapping): album = _of_images([(str(name), image) for name, image in images.items()])
@@ -103,7 +103,7 @@ def _parts_boxes(
     photo: "Photo", # image
     seed: int, # seed of the random crops
 ) -> dict[tuple[str, int], np.ndarray]: # box by (kind, number)
-    "The boxes of a recipe's crops by name."
+    "The boxes of a recipe's crops, by kind and number."
     plan = Plan((Recipe(parts),))
     return dict(zip(plan.crops, plan.boxes(*photo.size, photo.crop_size, photo.key, seed)))
 
@@ -124,23 +124,23 @@ def crop_at(
     tops, # offsets from the top edge, pixels
     lefts, # offsets from the left edge, pixels
 ) -> np.ndarray: # boxes of the network's own crop size, within the image
-    "Crops at any place: offsets beyond the last one are moved back to it."
+    "Boxes of crops at given places; offsets beyond the last one are clipped to it."
     height, width = (offset_count(length, photo.crop_size) - 1 for length in photo.size)
     return make_boxes(np.clip(tops, 0, height), np.clip(lefts, 0, width), photo.crop_size)
 
 # %% ../../nbs/analysis/06_places.ipynb #plc13
 @dataclass
 class Photo:
-    "An image as a network sees it, and what is known about its crops."
+    "A resized image, with the outputs of the crops computed so far."
     number: int # in the album
-    name: str # what it is called
-    key: str # what its random crops are drawn from
-    label: int | None # true class, if it is known
+    name: str # of the image
+    key: str # from which its random crops are drawn
+    label: int | None # true class; None if unknown
     pixels: torch.Tensor # resized, at least as large as a crop; uint8 (height, width, 3)
     crop_size: int # side of the network's crops, pixels
     features: dict[tuple, torch.Tensor] = field(default_factory=dict) # feature vectors by box
     logits: dict[tuple, torch.Tensor] = field(default_factory=dict) # logits by box
-    picture: str = "" # as a data address, once it was shown
+    picture: str = "" # as a data URL, once it has been shown
 
     @property
     def size(self) -> tuple[int, int]:
@@ -149,22 +149,22 @@ class Photo:
 
 def _box_key(box: np.ndarray) -> tuple: return tuple(box.tolist())
 
-_STEP = 4 # crops forwarded between two looks at what is asked for
+_STEP = 4 # crops forwarded between two checks for a newer question
 _PHOTOS = 64 # images whose outputs are kept; a photo's map takes about a megabyte
 
 # %% ../../nbs/analysis/06_places.ipynb #plc14
 class _Opened:
-    "A network, and an album's images as it sees them."
+    "A network, and an album's images resized for it."
 
     def __init__(
         self,
         classifier: Classifier, # the network
         album: Album, # its images
-        remember: Callable[["Photo"], None] | None = None, # gives an image that is opened what is known of its crops
+        remember: Callable[["Photo"], None] | None = None, # gives a newly opened image the known outputs of its crops
     ):
         self.classifier, self.album, self.remember = classifier, album, remember
         self.forwarded = 0 # crops computed so far
-        self._engine: Engine | None = None # a faster one than PyTorch's
+        self._engine: Engine | None = None # faster than PyTorch's
         self.engine_name = "" # of the engine that was chosen
         self._photos: OrderedDict[int, Photo] = OrderedDict()
 
@@ -172,7 +172,7 @@ class _Opened:
         self,
         number: int, # in the album
     ) -> Photo:
-        "An image as the network sees it. Raises `InputError` with the reason for one that cannot be read."
+        "Open and resize an image. Raises `InputError` with the reason if it cannot be read."
         if number in self._photos:
             self._photos.move_to_end(number)
             return self._photos[number]
@@ -195,8 +195,8 @@ class _Computed(_Opened):
         photo: Photo, # image
         boxes: np.ndarray, # boxes of its crops
         with_features: bool = False, # are feature vectors needed too?
-    ) -> Iterator[int]: # after each few crops, how many are still to be done
-        "Forward the crops that are not known yet."
+    ) -> Iterator[int]: # after every few crops, how many remain
+        "Forward the crops whose outputs are not known yet, a few per step."
         known = photo.features if with_features else photo.logits
         left = np.array([box for box in np.unique(boxes, axis=0) if _box_key(box) not in known])
         while len(left):
@@ -216,20 +216,20 @@ class _Computed(_Opened):
         photo: Photo, # image
         boxes: np.ndarray, # boxes whose outputs are known
     ) -> tuple[torch.Tensor | None, torch.Tensor]: # features (n, feature_size) if all are known; logits (n, classes)
-        "What is known about crops."
+        "The known outputs of crops."
         keys = [_box_key(box) for box in boxes]
         known = all(key in photo.features for key in keys)
         features = torch.stack([photo.features[key] for key in keys]) if known else None
         return features, torch.stack([photo.logits[key] for key in keys])
 
 # %% ../../nbs/analysis/06_places.ipynb #plc16
-_FASTER = ("openvino", "onnxruntime") # engines worth trying on a CPU, the fastest on most first
+_FASTER = ("openvino", "onnxruntime") # engines to try on a CPU, usually the fastest first
 
 class CropOutputs(_Computed):
     "A network's outputs for crops of an album's images, each computed once."
 
     def speed_up(self) -> str: # name of the engine from now on
-        "Take a faster engine than PyTorch's if one is installed, takes this network and gives PyTorch's answers."
+        "Switch to a faster engine than PyTorch's if one is installed, supports this network and agrees with PyTorch."
         device = self.classifier.device
         for name in _FASTER if device.type == "cpu" and not self.engine_name else ():
             try:

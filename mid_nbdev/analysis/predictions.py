@@ -16,12 +16,12 @@ from ..errors import InputError
 # %% ../../nbs/analysis/14_predictions.ipynb #prd0005
 def check_top(
     top: int, # classes per row; 0 for all
-    ending: str, # of the file, as ".csv"
+    ending: str, # file extension, such as ".csv"
 ) -> None:
-    "Raise `InputError` for a number of classes that a file cannot hold."
+    "Raise `InputError` for a number of classes that the file format cannot hold."
     if top < 0: raise InputError(f"--top {top}: expected 1 or more, or 0 for all probabilities")
     if top == 0 and ending != ".parquet":
-        raise InputError("--top 0 keeps all probabilities, which takes a .parquet file; give --top 5, or such a file")
+        raise InputError("--top 0 keeps all probabilities, which only a .parquet file holds; name one, or give --top 5")
 
 def prediction_rows(
     images: Sequence[str], # names
@@ -29,7 +29,7 @@ def prediction_rows(
     names: Sequence[str], # of the classes, by number
     top: int = 5, # classes per row; 0 for all
 ) -> pd.DataFrame: # image, prediction, name, confidence; then class_2, name_2, probability_2 …, or probabilities
-    "One row per image."
+    "A table of predictions with one row per image."
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :max(1, top)]
     values, named = np.take_along_axis(probabilities, order, 1), np.asarray(names, dtype=object)
     table = pd.DataFrame({"image": list(images), "prediction": order[:, 0], "name": named[order[:, 0]],
@@ -41,10 +41,10 @@ def prediction_rows(
     return table
 
 def with_failures(
-    table: pd.DataFrame, # from `prediction_rows`, or of a row per place
+    table: pd.DataFrame, # from `prediction_rows`, or with one row per class
     failed: Sequence[tuple[str, str]], # images and reasons
-) -> pd.DataFrame: # with the column reason, if any failed
-    "Predictions, and a row for each image that has none."
+) -> pd.DataFrame: # with the column reason if any failed
+    "Add a row for each image that failed."
     if not failed: return table
     joined = pd.concat([table, pd.DataFrame(list(failed), columns=["image", "reason"])], ignore_index=True)
     whole = [name for name in table if name in ("prediction", "place", "class") or name.startswith("class_")]

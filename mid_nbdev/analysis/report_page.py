@@ -38,7 +38,7 @@ from ..evaluation.verify import read_origin
 
 # %% ../../nbs/analysis/13_report_page.ipynb #page0013
 def _settings(run: Run) -> dict: # settings, versions, commands
-    "The settings, and the commands that reproduce the numbers."
+    "The settings, and the commands that reproduce the results."
     known, origin = run.manifest, read_origin(run.folder)
     sizes, data = known["preprocessing"], known["data"]
     mean, std = (", ".join(f"{value:g}" for value in sizes[name]) for name in ("mean", "std"))
@@ -60,16 +60,16 @@ def _settings(run: Run) -> dict: # settings, versions, commands
 def _quoted(text: str) -> str: return text if re.fullmatch(r"[\w./:,@+=~-]+", text) else f"'{text}'"
 
 # %% ../../nbs/analysis/13_report_page.ipynb #page0015
-_GENERATOR = "mid_nbdev report" # by which a page of ours is known
+_GENERATOR = "mid_nbdev report" # marks a page as written here
 
 def _is_page(path: Path) -> bool:
-    "Is a file a page that was made here?"
+    "Whether a file is a page that `write_page` wrote."
     try:
         with path.open("rb") as file: return f'content="{_GENERATOR}"'.encode() in file.read(1000)
     except OSError: return False
 
 def _notes(run: Run) -> list[str]:
-    "What is missing in a run."
+    "Remarks on what is missing in a run."
     notes, failed = [], len(run.failed())
     if missing := len(run.missing()):
         notes.append(f"The run is unfinished: {missing} of {len(run.parts())} parts are missing.")
@@ -77,7 +77,7 @@ def _notes(run: Run) -> list[str]:
     return notes
 
 def _compared(run: Run, recipe: str | None, baseline: str | None) -> tuple[str, str | None]: # recipe and baseline
-    "What the page is about: the last recipe and the center crop, unless others are asked for."
+    "The page's recipe and baseline: the last recipe and the center crop unless others are given."
     recipes = run.manifest["recipes"]
     about = str(parse_recipe(recipe)) if recipe else recipes[-1]
     first = str(parse_recipe(baseline)) if baseline else "CC" if "CC" in recipes else None
@@ -87,20 +87,20 @@ def _compared(run: Run, recipe: str | None, baseline: str | None) -> tuple[str, 
     return about, None if first == about and not baseline else first
 
 def _picture_part(run: Run, rows: pd.DataFrame, recipe: str, baseline: str, names: Sequence[str], most: int) -> dict:
-    "Pictures of images whose prediction changed, as many as there is room for."
+    "The pictures of changed images that fit on the page."
     others = [name for name in run.manifest["recipes"] if name not in (recipe, baseline)]
     changes = picture_changes(rows, [recipe, *others], baseline, names)
     try: source = run_images(run, names)
     except InputError as error:
-        raise InputError(f"--pictures {most}: {error}, where the run had it; put it back, or leave this out") from error
-    nothing = "the run does not know where its images are" if changes else "no recipe corrected or broke an image"
+        raise InputError(f"--pictures {most}: {error}; put it back, or leave out --pictures") from error
+    nothing = "the run has no record of where its images are" if changes else "no recipe corrected or broke an image"
     if not changes or source is None: return {"notes": [*_notes(run), f"No pictures: {nothing}."]}
     shown = picture_cards(changes, source, most)
     return {"pictures": shown, "pictures_said": f"{len(shown)} of {len(changes)} such images are shown."}
 
 # %% ../../nbs/analysis/13_report_page.ipynb #page015b
-def _printable(value): # the same kind
-    "Texts within a value as every screen can show them."
+def _printable(value): # of the same type
+    "Escape unprintable characters in the texts of a value."
     if isinstance(value, str): return printable(value, keep="\\\n")
     if isinstance(value, dict): return {key: _printable(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)): return [_printable(inner) for inner in value]
@@ -108,12 +108,12 @@ def _printable(value): # the same kind
 
 def page_bytes(
     run: Run, # run
-    recipe: str | None = None, # that the page is about; the run's last if not given
-    baseline: str | None = None, # what it is compared with; CC where there is one
-    pictures: int = 0, # the most pictures of changed images
-    weights: np.ndarray | None = None, # of every class: the page opens with the weighted accuracy
+    recipe: str | None = None, # the page's subject; None for the run's last
+    baseline: str | None = None, # recipe it is compared with; None for CC, if the run has it
+    pictures: int = 0, # most pictures of changed images
+    weights: np.ndarray | None = None, # of every class; if given, the page opens with the weighted accuracy
 ) -> bytes: # HTML, in UTF-8
-    "A run as one page. Raises `InputError` for a recipe that is not in the run, or images that are gone."
+    "Lay out a run as one page. Raises `InputError` if a recipe is not in the run or images are missing."
     if pictures < 0: raise InputError(f"--pictures {pictures}: expected 0 or more")
     about, first = _compared(run, recipe, baseline)
     rows, names = run.rows(), [printable(name, keep="\\") for name in kept_class_names(run)]
@@ -144,11 +144,11 @@ def page_bytes(
 
 # %% ../../nbs/analysis/13_report_page.ipynb #page015c
 def write_page(
-    path: Path, # .html file; a page that was made here is replaced
+    path: Path, # .html file; a page written by this function is replaced
     run: Run, # run
-    **options, # as of `page_bytes`
+    **options, # of `page_bytes`
 ) -> int: # bytes
-    "Write a run as one page. Raises `InputError` for a file that holds something else."
+    "Write a run as one page. Raises `InputError` if the file exists and is something else."
     if path.suffix.lower() not in (".html", ".htm"): raise InputError(f"--html {path}: expected a file ending in .html")
     refuse_replacing(path, _is_page(path), "--html")
     content = page_bytes(run, **options)

@@ -25,22 +25,22 @@ from ..errors import InputError
 
 # %% ../../nbs/analysis/12_report_parts.ipynb #pgpa0006
 def _span(line: pd.Series, name: str, digits: int = 1, signed: bool = True) -> str: # as "[-1.0, +2.0]"
-    "The interval of a number."
+    "The interval of a number as text."
     low, high = (f"{line[f'{name}_{end}']:{'+' if signed else ''}.{digits}f}" for end in ("low", "high"))
     return f"[{low}, {high}]"
 
 def _many(count: float) -> str: return f"{count:,.0f} image{'' if count == 1 else 's'}"
 
 def _sentence(recipe: str, baseline: str, found: str, numbers: str) -> str:
-    "What a verdict says."
+    "A verdict as a sentence."
     if found == "inconclusive":
         return f"The gain of {recipe} over {baseline} is inconclusive: {numbers}, and the interval includes zero."
     return f"{recipe} is {'more' if found == 'confirmed' else 'less'} accurate than {baseline}: {numbers}."
 
 def headline(
     table: pd.DataFrame, # from `report`
-    recipe: str, # that the page is about
-    baseline: str | None, # what it is compared with
+    recipe: str, # the page's subject
+    baseline: str | None, # recipe it is compared with
 ) -> dict: # verdict, big, under, words, facts
     "The result in words."
     lines = table.set_index("recipe")
@@ -73,11 +73,11 @@ def headline(
 def weighted_headline(
     found: dict, # from `headline`
     measures: pd.DataFrame, # from `balance` with weights, of the recipe and the baseline
-    recipe: str, # that the page is about
-    baseline: str | None, # what it is compared with
+    recipe: str, # the page's subject
+    baseline: str | None, # recipe it is compared with
     name: str, # "balanced accuracy" or "weighted accuracy"
-) -> dict: # the same entries
-    "The result in words where classes have weights."
+) -> dict: # with changed entries
+    "The result in words if classes have weights."
     lines = measures.set_index("recipe")
     line, value = lines.loc[recipe], f"{lines.loc[recipe, 'weighted']:.1f} %"
     if baseline is None or baseline == recipe:
@@ -90,13 +90,13 @@ def weighted_headline(
 
 
 # %% ../../nbs/analysis/12_report_parts.ipynb #pgpa0008
-_COUNTS = "corrected / broken" # heading of the column whose numbers lead to pictures
+_COUNTS = "corrected / broken" # heading of the column whose numbers link to pictures
 
 def summary(
     table: pd.DataFrame, # from `report`
-    recipe: str, # that the page is about
+    recipe: str, # the page's subject
 ) -> dict: # columns, changed_at, rows
-    "The table of recipes, without columns that say nothing."
+    "The table of recipes, without empty columns."
     shown = readable(table)
     shown = shown[[name for name in shown if not shown[name].isin(["–", ""]).all()]]
     rows = []
@@ -109,15 +109,15 @@ def summary(
             "changed_at": list(shown).index(_COUNTS) if _COUNTS in shown else -1}
 
 # %% ../../nbs/analysis/12_report_parts.ipynb #pgpa008b
-_CROPS = (1, 2, 5, 10, 20, 50, 100, 200, 500) # numbers of crops that are written below the plot
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 620, 28, 300 # of the plot of gains, in the units of its drawing
+_CROPS = (1, 2, 5, 10, 20, 50, 100, 200, 500) # numbers of crops labelled below the plot
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 620, 28, 300 # edges of the plot of gains, in its own units
 
 def _crops_at(crops: float, most: float) -> float: # horizontal place
-    "Where a number of crops is, on a logarithmic scale from 1."
+    "The horizontal place of a number of crops, on a logarithmic scale from 1."
     return round(_LEFT + 24 + (_RIGHT - _LEFT - 110) * np.log(max(crops, 1)) / np.log(max(most, 2)), 1)
 
 def _labelled(points: list[dict], recipe: str) -> None:
-    "Mark the points whose name has room beside it, the page's recipe first."
+    "Mark the points that have room for a label, the page's recipe first."
     taken: list[dict] = []
     for point in sorted(points, key=lambda one: (one["name"] != recipe, one["y"])):
         free = all(abs(point["y"] - other["y"]) > 21 or abs(point["x"] - other["x"]) > 130 for other in taken)
@@ -126,10 +126,10 @@ def _labelled(points: list[dict], recipe: str) -> None:
 
 def gain_plot(
     table: pd.DataFrame, # from `report`
-    recipe: str, # that the page is about
-    baseline: str | None, # what it is compared with
+    recipe: str, # the page's subject
+    baseline: str | None, # recipe it is compared with
 ) -> dict | None: # None if nothing was compared
-    "Gain against crops per image: places of points, intervals, ticks and names."
+    "Gain against crops per image: places of points, intervals, ticks and labels."
     if "gain" not in table: return None
     lines, first = table.dropna(subset=["gain"]), table[table["recipe"] == baseline].iloc[0]
     low, high = min(0, lines["gain_low"].min()), max(0, lines["gain_high"].max())
@@ -156,7 +156,7 @@ def reliability_panel(
     rows: pd.DataFrame, # of one recipe
     line: pd.Series, # its row of `report`
 ) -> dict: # name, bins, ticks, about, ece, nll
-    "A reliability plot: places of its bins."
+    "A reliability plot: the places of its bins."
     across, up = (lambda value: round(44 + 2.44 * value, 1)), (lambda value: round(254 - 2.44 * value, 1))
     bins = []
     for one in reliability(rows).itertuples():
@@ -169,9 +169,9 @@ def reliability_panel(
 
 def balance_part(
     measures: pd.DataFrame, # from `balance`, of the recipe and the baseline
-    recipe: str, # that the page is about
+    recipe: str, # the page's subject
 ) -> dict: # balance, balance_names, weighted
-    "Measures for classes that are not balanced: a line for each."
+    "Measures for unbalanced classes, one line each."
     text, lines = readable_balance(measures).set_index("recipe"), []
     names = [name for name in text.index if name != recipe] + [recipe]
     for called in MEASURES.values():
@@ -189,19 +189,19 @@ def _class_lines(table: pd.DataFrame) -> list[dict]:
             for one in table.rename(columns={"class": "number"}).itertuples(index=False)]
 
 def _rest(there: int, classes: int) -> str:
-    "How many classes are not listed."
+    "A sentence on how many classes there are and are listed."
     if not there: return f"None of {classes} classes with images."
     return f"{there} of {classes} classes with images" + (", of which 10 are listed." if there > 10 else ".")
 
-_FEW = 12 # classes whose whole confusion matrix is shown
+_FEW = 12 # most classes for which the whole confusion matrix is shown
 
 def classes_part(
     rows: pd.DataFrame, # of a run
-    recipe: str, # that the page is about
-    baseline: str | None, # what it is compared with
+    recipe: str, # the page's subject
+    baseline: str | None, # recipe it is compared with
     names: Sequence[str], # of the classes, by number
 ) -> dict: # classes, matrix, pairs
-    "Classes that gained and lost, and what is confused."
+    "The classes that gained and lost most, and those that are confused."
     parts, own = [], rows[rows["recipe"] == recipe]
     if baseline not in (None, recipe):
         table = per_class(rows, baseline, recipe, names)
@@ -225,10 +225,10 @@ _PICTURE_SIDE, _PICTURE_BYTES = 256, 1_900_000 # pixels of a picture's longer si
 def picture_changes(
     rows: pd.DataFrame, # of a run
     recipes: Sequence[str], # the page's own first
-    baseline: str, # what they are compared with
+    baseline: str, # recipe they are compared with
     names: Sequence[str], # of the classes, by number
 ) -> dict[str, list[dict]]: # by image
-    "What each recipe changed, by image, in the order of the pictures."
+    "The changes by each recipe, by image, in the order of the pictures."
     found: dict[str, list[dict]] = {}
     ordered = []
     for recipe in recipes:
@@ -242,12 +242,12 @@ def picture_changes(
     return {image: found[image] for image in order}
 
 def _turns(lists: Sequence[list]) -> list[list]: # first ones, second ones, …
-    "Lists taken in turns; one that is through is passed over."
+    "Take one item of each list in turn; exhausted lists are skipped."
     return [[some[place] for some in lists if place < len(some)] for place in range(max(map(len, lists), default=0))]
 
 # %% ../../nbs/analysis/12_report_parts.ipynb #pgpa011b
-def _thumbnail(file) -> tuple[str, int, int]: # data address, width and height
-    "A picture small enough for a page."
+def _thumbnail(file) -> tuple[str, int, int]: # data URL, width and height
+    "Encode a picture at a size small enough for a page."
     with open_image(file) as image:
         image.draft("RGB", (_PICTURE_SIDE, _PICTURE_SIDE))
         small = image.convert("RGB")
@@ -265,7 +265,7 @@ def picture_cards(
     numbers = {printable(name): number for number, name in enumerate(source.names)}
     shown: list[dict] = []
     for image, lines in list(changes.items())[:most]:
-        if image not in numbers: raise InputError(f"image {image!r} is not where the run found it")
+        if image not in numbers: raise InputError(f"image {image!r} is not where the run recorded it")
         url, width, height = _thumbnail(source.file(numbers[image]))
         if sum(len(one["url"]) for one in shown) + len(url) > _PICTURE_BYTES: break
         kinds = json.dumps([[line["recipe"], line["what"]] for line in lines])

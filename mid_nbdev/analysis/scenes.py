@@ -26,11 +26,11 @@ from ..crops.recipes import LEVELS, AnyRecipe, Policy, parse_recipe
 
 # %% ../../nbs/analysis/07_scenes.ipynb #scn05
 def _running_averages(
-    features: torch.Tensor | None, # feature vectors of crops in their order (n, feature_size); none if not known
+    features: torch.Tensor | None, # feature vectors of the crops in order (n, feature_size); None if unknown
     logits: torch.Tensor, # (n, classes)
     head: torch.nn.Module, # from feature vectors to logits
 ) -> dict[str, torch.Tensor]: # by level: probabilities after 1 to n crops (n, classes)
-    "Averages of the first crop, the first two, and so on."
+    "Running averages: of the first crop, the first two, and so on, at each level."
     counts = torch.arange(1, len(logits) + 1)[:, None]
     mean = lambda values: values.cumsum(0) / counts
     found = {"logit": mean(logits).softmax(-1), "softmax": mean(logits.softmax(-1))}
@@ -41,31 +41,31 @@ def _running_averages(
 
 def stops_after(
     recipe: AnyRecipe, # recipe or policy
-    scores: torch.Tensor, # softmax scores of crops in their order (n, classes)
+    scores: torch.Tensor, # softmax scores of the crops in order (n, classes)
 ) -> int: # crops
-    "After how many of these crops the policy stops; for a recipe, where the policy `auto` would."
+    "The number of crops after which the policy stops; for a recipe, after which `auto` would."
     return int(stop_early(scores[None], recipe if isinstance(recipe, Policy) else Policy()).crops[0])
 
 # %% ../../nbs/analysis/07_scenes.ipynb #scn07
-_FOLLOWED = 6 # classes whose probabilities are kept at every place
+_FOLLOWED = 6 # most classes whose probabilities are kept at every place
 
 def _thousandths(values: torch.Tensor) -> list: return (values * 1000).round().int().tolist()
 
 def _leaders(
     probabilities: torch.Tensor, # (n, classes)
     count: int, # how many leading classes
-) -> list[list[int]]: # for each: class, thousandths, class, thousandths, …
+) -> list[list[int]]: # per row: class, thousandths, class, thousandths, …
     "The leading classes with their probabilities."
     values, classes = probabilities.sort(dim=-1, descending=True, stable=True)
     shown = zip(classes[:, :count].tolist(), _thousandths(values[:, :count]))
     return [[number for pair in zip(*row) for number in pair] for row in shown]
 
 def _followed(
-    label: int | None, # true class, if it is known
+    label: int | None, # true class; None if unknown
     averages: Sequence[torch.Tensor], # probabilities after the last crop (classes,)
     scores: torch.Tensor, # of single crops (n, classes)
 ) -> list[int]: # classes
-    "The classes worth following: the true one, those that lead an average, and the crops' favourites."
+    "Classes to follow: the true one, those that lead an average, and the crops' most frequent answers."
     leading = [int(average.argmax()) for average in averages]
     second = averages[-1].topk(min(3, averages[-1].shape[-1])).indices.tolist()
     votes = [number for number, _ in Counter(scores.argmax(-1).tolist()).most_common(3)]
@@ -74,21 +74,21 @@ def _followed(
 
 def picture_url(
     pixels: torch.Tensor | np.ndarray | Image.Image, # uint8 (height, width, 3), or an image in RGB
-    quality: int = 85, # of WebP, to 100
-) -> str: # with the picture in it
-    "A picture as a data address."
+    quality: int = 85, # of the WebP file, up to 100
+) -> str: # data URL
+    "Encode a picture as a data URL."
     file = io.BytesIO()
     Image.fromarray(np.asarray(pixels)).save(file, "webp", quality=quality)
     return f"data:image/webp;base64,{b64encode(file.getvalue()).decode()}"
 
 # %% ../../nbs/analysis/07_scenes.ipynb #scn08
 def make_scene(
-    known: CropOutputs, # outputs, with those of the recipe's crops and of the center crop
+    known: CropOutputs, # outputs, including those of the recipe's crops and the center crop
     photo: Photo, # image
     recipe: AnyRecipe, # recipe or policy
     seed: int = 0, # seed of the random crops
 ) -> dict[str, Any]: # ready for JSON
-    "An image under a recipe."
+    "The scene of an image under a recipe: boxes, crops, running averages."
     names, boxes = ordered_crops(recipe, photo, seed)
     features, logits = known.outputs(photo, boxes)
     averages, scores = _running_averages(features, logits, known.classifier.head), logits.softmax(-1)
@@ -115,8 +115,8 @@ def scene_steps(
     photo: Photo, # image
     recipe: AnyRecipe, # recipe or policy
     seed: int = 0, # seed of the random crops
-) -> Iterator[dict[str, Any] | None]: # none while crops are computed, then the scene
-    "A scene, in steps; crops whose logits alone are known give one without the level of features first."
+) -> Iterator[dict[str, Any] | None]: # None while crops are computed, then the scene
+    "Compute a scene in steps; if only logits are known, a scene without the feature level comes first."
     boxes = ordered_crops(recipe, photo, seed)[1]
     center = ordered_crops(parse_recipe("CC"), photo)[1]
     has_features = not known.classifier.split_error
@@ -130,13 +130,13 @@ def scene_steps(
     yield make_scene(known, photo, recipe, seed)
 
 # %% ../../nbs/analysis/07_scenes.ipynb #scn13
-_PLACES = 320 # the most places of a map
-_PASSES = 3 # how often a map is made twice as fine
+_PLACES = 320 # most places of a map
+_PASSES = 3 # number of times a map is made twice as fine
 
 def _map_steps(
     photo: Photo, # image
 ) -> list[int]: # steps between places, pixels, the coarsest first
-    "The grids of a map."
+    "The step sizes of a map's grids."
     rows, columns = (offset_count(length, photo.crop_size) for length in photo.size)
     step = 1
     while (1 + math.ceil((rows - 1) / step)) * (1 + math.ceil((columns - 1) / step)) > _PLACES: step *= 2
@@ -146,7 +146,7 @@ def _grid(
     photo: Photo, # image
     step: int, # between places, pixels
 ) -> tuple[list[int], list[int]]: # offsets from the top and from the left
-    "The places of a map: every so many pixels, and the last one."
+    "The places of a map: every `step` pixels, and the last possible one."
     last = [offset_count(length, photo.crop_size) - 1 for length in photo.size]
     tops, lefts = ([*range(0, end, step), end] for end in last)
     return tops, lefts
@@ -154,9 +154,9 @@ def _grid(
 def map_passes(
     known: CropOutputs, # outputs so far
     photo: Photo, # image
-    classes: Sequence[int], # whose probabilities are asked for
-) -> Iterator[dict[str, Any] | None]: # none while crops are computed; then a map, and finer ones
-    "The map of some classes, from coarse to fine."
+    classes: Sequence[int], # whose probabilities are needed
+) -> Iterator[dict[str, Any] | None]: # None while crops are computed; then a map, and finer ones
+    "Compute the map of some classes, from coarse to fine."
     steps = _map_steps(photo)
     for step in steps:
         tops, lefts = _grid(photo, step)
@@ -172,9 +172,9 @@ def place_steps(
     photo: Photo, # image
     top: int, # offset from the top edge, pixels
     left: int, # offset from the left edge, pixels
-    classes: Sequence[int], # whose probabilities are asked for besides
-) -> Iterator[dict[str, Any] | None]: # none while the crop is computed, then what the network says there
-    "The answer for a crop at any place."
+    classes: Sequence[int], # whose probabilities are also needed
+) -> Iterator[dict[str, Any] | None]: # None while the crop is computed, then the prediction there
+    "Compute the prediction for a crop at any place."
     boxes = crop_at(photo, [top], [left])
     for _ in known.compute(photo, boxes): yield None
     scores = known.outputs(photo, boxes)[1].softmax(-1)
@@ -182,22 +182,22 @@ def place_steps(
            "p": _thousandths(scores[0, list(classes)])}
 
 # %% ../../nbs/analysis/07_scenes.ipynb #scn20
-_UNSURE = 0.5 # below this confidence an average is unsure
+_UNSURE = 0.5 # an average is unsure below this confidence
 
 class Summary(NamedTuple):
-    "How averaging changes an image's answer."
-    before: int # the center crop's class
-    after: int # the average's class
-    change: float # in the probability of the true class, or of the average's class; -1 to 1
+    "How averaging changes the prediction for an image."
+    before: int # class predicted for the center crop
+    after: int # class predicted by the average
+    change: float # of the probability of the true class, or of the average's class if unlabelled; -1 to 1
     confidence: float # of the average, 0 to 1
 
 def summarise(
-    known: CropOutputs, # outputs, with those of the recipe's crops and of the center crop
+    known: CropOutputs, # outputs, including those of the recipe's crops and the center crop
     photo: Photo, # image
     recipe: AnyRecipe, # recipe or policy
     seed: int = 0, # seed of the random crops
 ) -> Summary:
-    "A summary from crops' outputs."
+    "Compute a summary from the outputs of the crops."
     features, logits = known.outputs(photo, ordered_crops(recipe, photo, seed)[1])
     averages = _running_averages(features, logits, known.classifier.head)[recipe.level]
     last = stops_after(recipe, logits.softmax(-1)) - 1 if isinstance(recipe, Policy) else -1
@@ -209,10 +209,10 @@ def summarise(
 
 def summaries_of_rows(
     rows: pd.DataFrame, # rows of a run
-    recipe: str, # recipe, one of the run's
+    recipe: str, # one of the run's recipes
     baseline: str, # recipe it is compared with
-) -> dict[str, tuple[int, Summary]]: # by image: its label, and how the recipe changes the baseline's answer
-    "Summaries from a run's rows, without images or a network."
+) -> dict[str, tuple[int, Summary]]: # by image: label and summary
+    "Compute summaries from a run's rows, without images or a network."
     before, after = (rows[rows["recipe"] == name].set_index("image") for name in (baseline, recipe))
     both = before.join(after, lsuffix="_before", how="inner")
     change, classes = both["p_true"] - both["p_true_before"], zip(both["prediction_before"], both["prediction"])
@@ -221,14 +221,14 @@ def summaries_of_rows(
             for image, label, (first, last), moved, sure in lines}
 
 # %% ../../nbs/analysis/07_scenes.ipynb #scn21
-FILTERS = ("corrected", "broken", "changed", "unsure", "all") # what the strip can show
+FILTERS = ("corrected", "broken", "changed", "unsure", "all") # selections of images in the strip
 
 def passes_filter(
     summary: Summary, # of an image
-    label: int | None, # its true class, if it is known
+    label: int | None, # true class; None if unknown
     name: str, # one of `FILTERS`
 ) -> bool:
-    "Is an image to be shown?"
+    "Whether a filter shows an image."
     right = None if label is None else (summary.before == label, summary.after == label)
     found = {"corrected": right == (False, True), "broken": right == (True, False),
              "changed": summary.before != summary.after, "unsure": summary.confidence < _UNSURE, "all": True}

@@ -1,1 +1,1 @@
-"Crops become one answer: `MID`, stopping early, dense averaging, crops by shape and as in training."
+"Averages of crops: `MID`, early stopping, dense averaging, crops by shape and as in training."

@@ -1,1 +1,1 @@
-"How fast it is, and compared with what."
+"Throughput, and comparisons with other libraries."

@@ -39,9 +39,9 @@ from ..networks.engines import CUDA_SIZES, ENGINES, Engine, check_engine
 
 # %% ../../nbs/benchmark/01_bench.ipynb #7eb01325
 def _with_peak(function, *args) -> tuple[Any, dict[str, float]]:
-    "A function's result, and the most memory its process has held, on the device too if it is a GPU, MiB."
+    "Call a function; return its result and the peak memory of its process and, if used, of the GPU, in MiB."
     import resource
-    set_start_method(None, force=True) # loaders' workers start as they do in a program of one's own
+    set_start_method(None, force=True) # so that loaders' workers start as in an ordinary program
     result = function(*args)
     peak = {"peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     if torch.cuda.is_initialized():
@@ -61,22 +61,22 @@ def apart(
 def warm(
     engine: Engine, # engine
 ) -> None:
-    "Let an engine compile and choose its algorithms before time is taken."
+    "Let an engine compile and choose its algorithms before it is timed."
     crops = torch.zeros(engine.batch_size, *[engine.classifier.preprocessing.crop_size] * 2, 3, dtype=torch.uint8)
     batch = crops.to(engine.classifier.device).permute(0, 3, 1, 2)
     with torch.inference_mode():
         for _ in engine.outputs([batch] * 2): pass
 
-_LEAST = 2.0 # seconds that are measured on a GPU, which may need less than one for all there is
+_LEAST = 2.0 # least seconds to measure on a GPU, which may need less than one for all images
 
 def repeated(
     classifier: Classifier, # the engine's
     source: ImageSource, # images
     plan: Plan, # recipes
-    engine: Engine, # ready, and warm
+    engine: Engine, # warmed up
     dtype: str, # its precision
 ) -> tuple[float, pd.DataFrame]: # seconds of one evaluation, from files to rows; its rows
-    "A full evaluation, on a GPU as often as it takes to measure it well."
+    "Time a full evaluation, on a GPU repeated until the time can be measured."
     spent, times, numbers = 0.0, 0, parts_of(source, plan)
     while not times or spent < _LEAST and classifier.device.type == "cuda":
         start = time.perf_counter()
@@ -85,16 +85,16 @@ def repeated(
     return spent / times, pd.concat(parts, ignore_index=True)
 
 def _evaluate(task: Task, classifier, engine) -> float:
-    "Seconds of a full evaluation."
+    "The time of a full evaluation, in seconds."
     warm(engine)
     return repeated(classifier, task.source(), make_plan(task.recipes), engine, task.dtype)[0]
 
 def evaluation_rate(
     task: Task, # network, images, recipes
     engine_name: str = "auto", # engine
-    compare: bool = True, # measure the engine by itself, too?
+    compare: bool = True, # whether to measure the engine by itself, too
 ) -> dict: # engine, batch_size, crops, seconds, rate and engine_rate (crops per second)
-    "Speed of a full evaluation."
+    "Measure the throughput of a full evaluation."
     classifier = task.classifier()
     engine = load_engine(classifier, engine_name, task.dtype, device=task.where)
     crop_size = classifier.preprocessing.crop_size
@@ -111,9 +111,9 @@ def efficiency(
     engine: str = "auto", # engine
     counts: tuple[int, ...] = (1, 10, 20, 50), # crops per image
     rounds: int = 3, # measurements of each
-    crops: int = 3000, # forwarded in each measurement, if there are images enough
-) -> pd.DataFrame: # crops_an_image, resize, engine, and medians over the rounds of what was measured
-    "How much of an engine's speed the evaluation keeps."
+    crops: int = 3000, # crops forwarded in each measurement, if there are enough images
+) -> pd.DataFrame: # crops_an_image, resize, engine, and medians over the rounds
+    "Measure how much of an engine's throughput the evaluation keeps."
     own = plain_interpolation(task.classifier().preprocessing.interpolation)
     cases, lines = [*((count, own) for count in counts), (counts[0], f"{own}-torch")], []
     for count, resizer in tqdm(cases * rounds):
@@ -131,7 +131,7 @@ CONTESTS = {"one 10-crop row": "5FC+5MFC", "Table I": "table_1", "Table VIII": "
 def drawn_boxes(
     plan: Plan, # recipes
     images: list[torch.Tensor], # resized images (height, width, 3)
-    source: ImageSource, # that they are from, all of them
+    source: ImageSource, # their source, which has no other images
     crop_size: int, # side of a crop, pixels
 ) -> list[np.ndarray]: # boxes of each image
     "The boxes that an evaluation draws."
@@ -143,7 +143,7 @@ def _ours(
     task: Task, # network, images, recipes
     engine: str, # engine
 ) -> Timed: # probabilities, time, crops
-    "This library's evaluation, with the probabilities that it averages."
+    "Run this library's evaluation and keep its averaged probabilities."
     classifier, source, plan = task.classifier(), task.source(), make_plan(task.recipes)
     ready, expected = load_engine(classifier, engine, task.dtype, device=task.where), classifier.preprocessing
     seconds = _evaluate(task, classifier, ready)
@@ -160,26 +160,26 @@ def _ours(
 # %% ../../nbs/benchmark/01_bench.ipynb #bestway1
 @cache
 def _best_batch(
-    rival: Callable, # a peer whose batch size is free
+    rival: Callable, # a peer whose batch size can be chosen
     task: Task, # ten crops of a few images
 ) -> int: # crops per forward pass
-    "The batch size at which a peer is fastest here."
+    "The batch size at which a peer is fastest on this machine."
     sizes = (10, 20, 40) if task.where.type == "cpu" else sorted(CUDA_SIZES)
     return min(sizes, key=lambda size: apart(rival, task, None, size)[0].seconds)
 
 _WAYS = (("float32", False), ("bfloat16", False), ("float32", True), ("bfloat16", True)) # precision, compiled?
 
 def way(
-    task: Task, # as a peer is given it
-) -> str: # as "bfloat16, compiled"
-    "How a peer computes."
+    task: Task, # a peer's task
+) -> str: # such as "bfloat16, compiled"
+    "Name the precision and mode in which a peer computes."
     return f"{task.dtype}, compiled" if task.compiled else task.dtype
 
 def in_every_way(
     task: Task, # network, images, recipes
-    compiled: bool = True, # compiled, too?
-) -> list[Task]: # the same in the precisions and ways that peers have
-    "What a peer can do to be fast."
+    compiled: bool = True, # whether to include compiled networks
+) -> list[Task]: # the task in every precision, compiled or not
+    "The ways in which a peer could be fast."
     ways = [(dtype, also) for dtype, also in _WAYS if compiled or not also]
     return [replace(task, dtype=dtype, compiled=also) for dtype, also in ways]
 
@@ -189,7 +189,7 @@ def _best_way(
     task: Task, # ten crops of a few images
     *args, # the peer's other arguments
 ) -> tuple[str, bool]: # precision; compiled?
-    "The way in which a peer is fastest here; one that fails, for want of a compiler, say, is not."
+    "The way in which a peer is fastest on this machine; ways that fail, such as without a compiler, are left out."
     def seconds(one):
         try: return apart(rival, one, *args)[0].seconds
         except Exception: return float("inf")
@@ -203,7 +203,7 @@ def _contestants(
     name: str, # one of `CONTESTS`
     engines: tuple[str, ...], # of this library
 ) -> list[tuple[str, Callable, tuple]]: # label, function, arguments
-    "Who takes part: peers with the batch size that suits them, in this library's precision and in their best way."
+    "The contestants: this library, and each peer at its best batch size, in this precision and in its fastest way."
     ten_crops, images = "one 10-crop row", 8 if task.where.type == "cpu" else 128
     few = replace(task, recipes=CONTESTS[ten_crops], images=images)
     tens, rows = (_best_batch(rival, few) for rival in (peers.ten_crop, peers.row_by_row))
@@ -213,7 +213,7 @@ def _contestants(
     rivals: list[tuple] = []
     for label, rival, args in [*(of_tens if name == ten_crops else []), *of_rows]:
         dtype, compiled = _best_way(rival, few, *args)
-        best = replace(task, dtype=dtype, compiled=compiled and name == ten_crops) # a table has many sizes of batches
+        best = replace(task, dtype=dtype, compiled=compiled and name == ten_crops) # a table has batches of many sizes
         rivals.append((label, rival, (task, *args)))
         if best != task: rivals.append((f"{label}, {way(best)}", rival, (best, *args)))
     return [*ours, *rivals]
@@ -227,7 +227,7 @@ def contest(
     engines: tuple[str, ...] = ("auto", "eager"), # of this library
     rounds: int = 2, # measurements of each
 ) -> pd.DataFrame: # contest, contestant, and medians: images, crops, seconds, memory, changed, gap, times_slower
-    "Time contestants on one task, after checking that they give the same answers."
+    "Time contestants on one task, after comparing their probabilities."
     task, lines = replace(task, recipes=CONTESTS[name]), []
     for _ in range(rounds):
         reference = None
@@ -247,8 +247,8 @@ def contest(
 def growth(
     task: Task, # network and images; up to 8 times `task.images`, if there are as many
     engine: str = "auto", # engine
-) -> pd.DataFrame: # what grows, how much of it, seconds, peak_MiB
-    "Time and memory against the number of images, crops and recipes."
+) -> pd.DataFrame: # quantity that grows, its amount, seconds, peak_MiB
+    "Measure time and memory against the number of images, crops and recipes."
     most, many = task.images, min(8 * task.images, len(replace(task, images=10**9).source()))
     table_8 = [str(recipe) for recipe in make_plan("table_8").recipes]
     widest = max(table_8, key=lambda text: len(make_plan(text).crops))
@@ -264,37 +264,37 @@ def growth(
     return pd.DataFrame(lines)
 
 def slopes(
-    table: pd.DataFrame, # as `growth` gives it
-) -> dict[str, float]: # by what grows
-    "Log-log slopes of time."
+    table: pd.DataFrame, # from `growth`
+) -> dict[str, float]: # by quantity
+    "Slopes of log time against log amount."
     slope = lambda rows: float(np.polyfit(np.log(rows["count"]), np.log(rows["seconds"]), 1)[0])
     return {str(name): slope(rows) for name, rows in table.groupby("grows", sort=False)}
 
 # %% ../../nbs/benchmark/01_bench.ipynb #9be7503f
 def _can(engine: str, task: Task, dtype: str) -> bool:
-    "Can an engine be had?"
+    "Whether an engine is available for a task."
     try: check_engine(engine, dtype, task.where)
     except InputError: return False
     return True
 
 def formats_of(
-    task: Task, # where it is computed
+    task: Task, # device and network
     engine: str, # one of `ENGINES`
 ) -> list[str]: # precisions, float32 first
-    "The number formats that an engine can compute in here. No CPU is asked for float16, which it computes slowly."
+    "The number formats that an engine supports on this machine. float16 is left out on a CPU, where it is slow."
     offered = [dtype for dtype in ENGINES[engine].dtypes if dtype != "float16" or task.where.type == "cuda"]
     return [dtype for dtype in offered if _can(engine, task, dtype)]
 
 _VARIANTS = (
     ("compile", "float32", ""), ("openvino", "float32", ""), ("onnxruntime", "float32", ""),
     ("eager", "bfloat16", ""), ("eager", "float32", "-torch"),
-) # engine, dtype and resize that are compared with PyTorch's
+) # engine, dtype and resize, to be compared with PyTorch's
 
 def exactness(
     task: Task, # network, images, recipes
     variants: tuple[tuple[str, str, str], ...] = _VARIANTS, # (engine, dtype, resize)
 ) -> pd.DataFrame: # engine, dtype, resize, predictions, changed, largest_gap, NLL_shift
-    "Engines, precisions and torch's resize against PyTorch in float32 and Pillow's; missing engines are left out."
+    "Compare engines, precisions and torch's resize with PyTorch in float32 and Pillow's; missing engines are left out."
     own = plain_interpolation(task.classifier().preprocessing.interpolation)
 
     def rows(engine, dtype, suffix):
@@ -317,9 +317,9 @@ def exactness(
 # %% ../../nbs/benchmark/01_bench.ipynb #41c0f357
 def long_table(
     section: str, # name of the table
-    table: pd.DataFrame, # columns of text name the case, columns of numbers are figures
+    table: pd.DataFrame, # text columns name the case, numeric columns are figures
 ) -> pd.DataFrame: # section, case, figure, value
-    "A table with one number per row, so that all tables fit in one file."
+    "Reshape a table to one number per row, so that all tables fit in one file."
     is_name = lambda column: column in ("crops_an_image", "count") or not pd.api.types.is_numeric_dtype(table[column])
     named = [column for column in table.columns if is_name(column)]
     cases = table[named].astype(str).agg(", ".join, axis=1) if named else pd.Series([""] * len(table))
@@ -331,13 +331,13 @@ _PANELS = {
     "peers": ("times_slower", "times slower (log scale)"),
     "formats": ("times_center", "times the float32 center crop's time (log scale)"),
     "profile": ("seconds", "seconds, not overlapped (log scale)"),
-} # by section: the figure that is drawn, and what its axis is called
+} # by section: the figure to draw, and the label of its axis
 
 def plot_benchmark(
-    table: pd.DataFrame, # all sections, as `long_table` gives them
-    title: str, # the processor
-) -> Figure: # a panel for each section of `_PANELS` that was measured
-    "Efficiency, times slower than this library, times the center crop's, and where the time goes."
+    table: pd.DataFrame, # all sections, from `long_table`
+    title: str, # title, such as the processor
+) -> Figure: # one panel per measured section of `_PANELS`
+    "Plot efficiency, peers' times, the cost of formats, and the time of each stage."
     panels = [name for name in _PANELS if name in set(table["section"])]
     count = max(1, len(panels))
     figure, axes = plt.subplots(1, count, figsize=(1 + 4.2 * count, 4), squeeze=False, layout="constrained")

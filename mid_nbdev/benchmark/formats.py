@@ -31,14 +31,14 @@ from ..networks.engines import CUDA_SIZES, ENGINES, Engine
 _log = logging.getLogger(__name__)
 
 class _Case(NamedTuple):
-    "What is measured."
-    recipe: str # as the table calls it
-    dtype: str # precision, and the engine if it is another than the float32 rows'
+    "One measured case."
+    recipe: str # name in the table
+    dtype: str # precision, and the engine if it differs from that of the float32 rows
     plan: Plan # of one recipe or a policy
     engine: Engine # that forwards the crops
 
 _FIXED = ("CC", "5FC+5MFC", "20RC") # recipes beside the policies
-_QUICK_BATCH = 4 # crops a forward pass at which engines are compared if there is little time
+_QUICK_BATCH = 4 # crops per forward pass at which `quick` compares engines
 
 def _cases(
     task: Task, # network and images
@@ -46,17 +46,17 @@ def _cases(
     source: ImageSource, # the images
     engine: str, # engine of this library
     budgets: tuple[float, ...], # crops per image for each policy
-    quick: bool, # one batch size for all formats, instead of the fastest of each?
+    quick: bool, # whether all formats share one batch size, instead of the fastest of each
 ) -> list[_Case]: # the float32 center crop first
-    "Every recipe in every format."
-    first = _QUICK_BATCH if quick and task.where.type == "cpu" else None # else the fastest of many is looked for
+    "All recipes in all formats."
+    first = _QUICK_BATCH if quick and task.where.type == "cpu" else None # otherwise search for the fastest
     exact, cases = load_engine(classifier, engine, "float32", first, task.where), []
     size, fitted = exact.batch_size if quick else None, calibration_on(classifier, source)
     offered = [dtype for name in ([*ENGINES] if engine == "auto" else [exact.name]) for dtype in formats_of(task, name)]
     for dtype in dict.fromkeys(["float32", *offered]):
         low = dtype != "float32"
         try: ready = load_engine(classifier, engine, dtype, size, task.where, calibration=fitted) if low else exact
-        except InputError as error: # the network's answers may be others in int8, or the images too few to fit it on
+        except InputError as error: # int8 may change predictions, or have too few images to calibrate on
             _log.warning("%s is not measured: %s", dtype, error)
             continue
         warm(ready)
@@ -69,26 +69,26 @@ def _cases(
 
 def _run(
     source: ImageSource, # images
-    case: _Case, # what is measured
+    case: _Case, # case to measure
 ) -> tuple[float, pd.DataFrame]: # seconds, rows
-    "One evaluation, from files to rows."
+    "Time one evaluation, from files to rows."
     seconds, rows = repeated(case.engine.classifier, source, case.plan, case.engine, case.engine.dtype)
     return seconds, rows.set_index("image")
 
 # %% ../../nbs/benchmark/03_formats.ipynb #fmtours1
-_COLUMNS = ["recipe", "dtype", "crops", "seconds", "rows"] # of what was measured
+_COLUMNS = ["recipe", "dtype", "crops", "seconds", "rows"] # columns of the measured table
 
 def own_formats(
     task: Task, # network and images
     engine: str = "auto", # engine of this library
     budgets: tuple[float, ...] = (2.0,), # crops per image for each policy
-    rounds: int = 3, # measurements of each, of which the median is taken
-    quick: bool = False, # one batch size for all formats, instead of the fastest of each?
-) -> pd.DataFrame: # recipe, dtype, crops per image, seconds, and rows as `evaluate` gives them
-    "This library's recipes in every format of its engine."
+    rounds: int = 3, # measurements of each; the median is reported
+    quick: bool = False, # whether all formats share one batch size, instead of the fastest of each
+) -> pd.DataFrame: # recipe, dtype, crops per image, seconds, and rows as from `evaluate`
+    "Time this library's recipes in every format of its engine."
     classifier, source = task.classifier(), task.source()
     cases = _cases(task, classifier, source, engine, budgets, quick)
-    _run(source, cases[0]) # so that all find the files read before
+    _run(source, cases[0]) # so that every case finds the files in the cache
     taken: list[list[float]] = [[] for _ in cases]
     rows = [pd.DataFrame()] * len(cases)
     for _ in range(rounds):
@@ -101,10 +101,10 @@ def own_formats(
 
 # %% ../../nbs/benchmark/03_formats.ipynb #fmtpeer1
 def _peer_rows(
-    done: Timed, # what a peer did
-    source: ImageSource, # images, all of which it read
+    done: Timed, # a peer's result
+    source: ImageSource, # the images it read
 ) -> pd.DataFrame: # rows of its one recipe, by image
-    "Rows of a peer's answers."
+    "A peer's predictions as rows."
     scores = score(torch.from_numpy(done.probabilities), torch.from_numpy(source.labels))
     columns = {name: values[:, 0] for name, values in scores.items()}
     return pd.DataFrame({"image": [printable(name) for name in source.names], **columns}).set_index("image")
@@ -112,9 +112,9 @@ def _peer_rows(
 def _peer_formats(
     task: Task, # network and images
     rounds: int, # measurements of each
-    quick: bool, # not compiled, which takes a minute?
+    quick: bool, # whether to leave out compiling, which takes a minute
 ) -> pd.DataFrame: # as `own_formats`
-    "torchvision's ten crops in every way."
+    "Time torchvision's ten crops in every precision, compiled or not."
     batch, lines = 40 if task.where.type == "cpu" else CUDA_SIZES[0], []
     for one in in_every_way(task, not quick):
         done = [apart(peers.ten_crop, one, None, batch)[0] for _ in range(rounds)]
@@ -124,14 +124,14 @@ def _peer_formats(
 
 # %% ../../nbs/benchmark/03_formats.ipynb #fmttab01
 def against_center(
-    measured: pd.DataFrame, # as `own_formats`; the float32 center crop first
-    labelled: bool = True, # are the labels known?
+    measured: pd.DataFrame, # from `own_formats`; the float32 center crop first
+    labelled: bool = True, # whether the labels are known
 ) -> pd.DataFrame: # recipe, dtype, crops, seconds, times_center, gains if labelled, changed
-    "Time over the float32 center crop's, gains over it, and predictions that differ from the recipe's in float32."
+    "Compare times and accuracy with the float32 center crop, and predictions with the same recipe in float32."
     center, lines = measured.iloc[0], []
     exact = {line.recipe: line.rows for line in measured.itertuples() if line.dtype == "float32"}
     for line in measured.itertuples():
-        both = line.rows.index.intersection(center.rows.index) # a low precision may give no number
+        both = line.rows.index.intersection(center.rows.index) # a low precision may overflow
         rows, plain = line.rows.loc[both], exact[line.recipe].loc[both]
         gained, base = {}, center.rows.loc[both]
         if line.rows is not center.rows:
@@ -145,10 +145,10 @@ def against_center(
 def format_table(
     task: Task, # network and images
     engine: str = "auto", # engine of this library
-    rounds: int = 3, # measurements of each, of which the median is taken
-    quick: bool = False, # without compiled peers, and with one batch size for all formats?
+    rounds: int = 3, # measurements of each; the median is reported
+    quick: bool = False, # whether to leave out compiled peers and share one batch size
 ) -> pd.DataFrame: # as `against_center`
-    "What recipes and a policy cost and gain in every format, and a peer, each in processes of their own."
+    "Measure the cost and gain of recipes, a policy and a peer in every format, each in a process of its own."
     budgets = (2.0,) if quick else (1.5, 2.0, 2.25)
     own, _ = apart(own_formats, task, engine, budgets, rounds, quick)
     return against_center(pd.concat([own, _peer_formats(task, rounds, quick)], ignore_index=True), task.labelled)

@@ -31,18 +31,18 @@ from ..networks.process import precision, usable_cores
 # %% ../../nbs/benchmark/00_peers.ipynb #6ce12c22
 @dataclass(frozen=True)
 class Task:
-    "What a contestant has to do."
+    "The work of a contestant: a network, images and recipes, by name."
     network: str # as for `load_classifier`
     recipes: str = "5FC+5MFC" # recipes, each a row
     data: str = "" # folder of images; the demo's photographs if empty
     labels: str = "" # CSV of file,label
-    images: int = 20 # how many of the images, evenly spread over the folder
+    images: int = 20 # number of images, spread evenly over the folder
     checkpoint: str = "" # file of weights
-    device: str = "" # as "cuda:0"; a GPU if there is one
+    device: str = "" # such as "cuda:0"; empty for a GPU if there is one, otherwise the CPU
     dtype: str = "float32" # precision of the forward pass, one of `DTYPES`
-    interpolation: str = "" # one of `INTERPOLATIONS`; the network's own if empty
-    preprocessing: tuple[tuple[str, Any], ...] = () # other fields of `Preprocessing` than the network's own
-    compiled: bool = False # is a peer's network compiled by `torch.compile`?
+    interpolation: str = "" # one of `INTERPOLATIONS`; empty for the network's own
+    preprocessing: tuple[tuple[str, Any], ...] = () # fields of `Preprocessing` that differ from the network's own
+    compiled: bool = False # whether `torch.compile` compiles a peer's network
 
     @property
     def where(self) -> torch.device:
@@ -58,23 +58,23 @@ class Task:
 
     @property
     def labelled(self) -> bool:
-        "Has every image a label? A folder of images alone has none."
+        "Whether every image has a label; a flat folder of images without a CSV has none."
         if not self.data or self.labels or not Path(self.data).is_dir(): return True
         return any("/" in name or name.startswith("ILSVRC2012_val_") for name in image_files(self.data))
 
     def source(self) -> ImageSource:
-        "The images; those without labels are all of class 0."
+        "The images; unlabelled ones are given class 0."
         if not self.data: found = demo_source()
         elif self.labelled: found = open_source(self.data, self.labels or None)
         else:
             names = image_files(self.data)
             found = unlabelled_source(Path(self.data), names)
-            if not names: raise InputError(f"data {self.data}: holds no images")
+            if not names: raise InputError(f"data {self.data}: no images found; expected a folder of image files")
         return found.take(spread_numbers(len(found), self.images))
 
 # %% ../../nbs/benchmark/00_peers.ipynb #timedcl1
 class Timed(NamedTuple):
-    "What a contestant did."
+    "The result of a contestant."
     probabilities: np.ndarray # (images, recipes, classes)
     seconds: float # from the first file to the last probability
     crops: int # forwarded
@@ -82,7 +82,7 @@ class Timed(NamedTuple):
 
 # %% ../../nbs/benchmark/00_peers.ipynb #9b0a1e33
 class _Files(Dataset):
-    "Image files through a transform."
+    "A data set of image files and a transform."
     def __init__(self, source: ImageSource, transform):
         self.source, self.transform = source, transform
 
@@ -93,9 +93,9 @@ class _Files(Dataset):
 
 def _to_input(
     crop: Image.Image, # a crop
-    classifier: Classifier, # whose preprocessing
+    classifier: Classifier, # whose preprocessing is used
 ) -> torch.Tensor: # normalised (3, crop_size, crop_size)
-    "`ToTensor` and `Normalize`."
+    "Apply torchvision's `ToTensor` and `Normalize`."
     expected = classifier.preprocessing
     return transforms.normalize(transforms.to_tensor(crop), expected.mean, expected.std)
 
@@ -104,30 +104,30 @@ def _loader(
     source: ImageSource, # images
     transform, # function from a picture and its number to a tensor
     images: int, # images per batch
-    workers: int | None, # processes that decode; one per core, at most 16, if not given
+    workers: int | None, # decoding processes; None for one per core, at most 16
 ) -> DataLoader: # in order
-    "Batches of images, decoded by processes."
+    "Load batches of images, decoded by worker processes."
     workers = min(16, usable_cores()) if workers is None else workers
     return DataLoader(_Files(source, transform), images, num_workers=workers, pin_memory=task.where.type == "cuda",
                       multiprocessing_context="fork" if workers else None)
 
 def _forward(
     task: Task, # device and precision
-    model, # classifier, or what is wrapped around it
+    model, # classifier, or a wrapper of it
     crops: torch.Tensor, # normalised (n, 3, height, width)
 ) -> torch.Tensor: # outputs (n, classes), float32
-    "A forward pass: channels last, and in automatic mixed precision unless in float32."
+    "Run a forward pass in channels-last layout, with automatic mixed precision unless in float32."
     reduced = DTYPES[task.dtype] is not torch.float32
     autocast = torch.autocast(task.where.type, DTYPES[task.dtype], enabled=reduced)
     with precision(task.dtype), torch.inference_mode(), autocast:
         return model(crops.to(task.where, non_blocking=True).contiguous(memory_format=torch.channels_last)).float()
 
 def _ready(
-    task: Task, # device and precision; is the network compiled?
+    task: Task, # device, precision, and whether to compile
     classifier: Classifier, # classifier
-    *batches: int, # crops of the forward passes that will come
-): # the classifier, or what was compiled from it
-    "What a peer calls: compiled, or its algorithms chosen on a GPU, before time is taken."
+    *batches: int, # batch sizes of the forward passes to come, crops
+): # the classifier, compiled or not
+    "Prepare a peer's network before it is timed: compile it, or let a GPU choose its algorithms."
     model = torch.compile(classifier, dynamic=False) if task.compiled else classifier
     side = classifier.preprocessing.crop_size
     for crops in sorted(set(batches)) if task.compiled or task.where.type == "cuda" else ():
@@ -142,11 +142,11 @@ def _resizer(classifier: Classifier) -> Resize:
 
 # %% ../../nbs/benchmark/00_peers.ipynb #db008cf7
 def ten_crop(
-    task: Task, # its recipes are not looked at: ten crops
-    workers: int | None = None, # processes that decode; one per core, at most 16, if not given
-    batch: int = 40, # crops per forward pass, about
+    task: Task, # its recipes are ignored: ten crops
+    workers: int | None = None, # decoding processes; None for one per core, at most 16
+    batch: int = 40, # approximate crops per forward pass
 ) -> Timed: # one row
-    "torchvision's documented `TenCrop` recipe."
+    "Run torchvision's documented `TenCrop` recipe."
     classifier, source = task.classifier(), task.source()
     stack = Lambda(lambda crops: torch.stack([_to_input(crop, classifier) for crop in crops]))
     stacked = Compose([_resizer(classifier), TenCrop(classifier.preprocessing.crop_size), stack])
@@ -161,10 +161,10 @@ def ten_crop(
 
 # %% ../../nbs/benchmark/00_peers.ipynb #53518b93
 def ttach_ten_crop(
-    task: Task, # its recipes are not looked at: ten crops
-    workers: int | None = None, # processes that decode; one per core, at most 16, if not given
+    task: Task, # its recipes are ignored: ten crops
+    workers: int | None = None, # decoding processes; None for one per core, at most 16
 ) -> Timed: # one row
-    "The package ttach around the model, one image at a time, since its images have to be equally large."
+    "Run the model in the package ttach, one image at a time, because its images must have equal sizes."
     package_folder("ttach", "ttach")
     import ttach
 
@@ -183,9 +183,9 @@ def ttach_ten_crop(
 def _crops_at(
     picture: Image.Image, # decoded
     boxes_of, # function from height and width to boxes
-    classifier: Classifier, # whose preprocessing
+    classifier: Classifier, # whose preprocessing is used
 ) -> torch.Tensor: # normalised crops (n, 3, size, size)
-    "Crops by torchvision's functions, one after the other."
+    "Cut crops with torchvision's functions, one by one."
     resized = _resizer(classifier)(picture)
     crops = []
     for top, left, size, mirrored in boxes_of(resized.height, resized.width).tolist():
@@ -196,14 +196,14 @@ def _crops_at(
 def _pass(
     task: Task, # device and precision
     classifier: Classifier, # classifier
-    model, # what is called: the classifier, or what was compiled from it
+    model, # the classifier, compiled or not
     source: ImageSource, # images
     plan: Plan, # of one recipe
     numbers: slice, # which of the plan's crops
     workers: int | None, # processes that decode
-    batch: int, # crops per forward pass, about
+    batch: int, # approximate crops per forward pass
 ) -> torch.Tensor: # logits (images, crops, classes)
-    "One pass over the data."
+    "Forward some crops of every image in one pass over the data."
     crop_size = classifier.preprocessing.crop_size
 
     def prepare(picture, number):
@@ -218,15 +218,15 @@ def _pass(
 
 # %% ../../nbs/benchmark/00_peers.ipynb #37bb8863
 def row_by_row(
-    task: Task, # recipes at the levels softmax and logit; features are averaged as logits, which costs the same
-    workers: int | None = None, # processes that decode; one per core, at most 16, if not given
-    batch: int = 32, # crops per forward pass, about
-    by_augmentation: bool = False, # one pass for each crop instead of one for each row?
+    task: Task, # recipes at the softmax and logit levels; features are averaged as logits, at the same cost
+    workers: int | None = None, # decoding processes; None for one per core, at most 16
+    batch: int = 32, # approximate crops per forward pass
+    by_augmentation: bool = False, # whether to make one pass per crop instead of one per row
 ) -> Timed: # all rows
-    "An evaluation for each row, as with timm's `validate.py`, or for each crop of each row, as with fastai's `tta`."
+    "Evaluate row by row, like timm's `validate.py`, or crop by crop, like fastai's `tta`."
     classifier, source, plan = task.classifier(), task.source(), make_plan(task.recipes)
     counts = [1] if by_augmentation else [len(Plan((recipe,)).crops) for recipe in plan.recipes]
-    shared = [(count, min(len(source), max(1, batch // count))) for count in counts] # crops an image, images a batch
+    shared = [(count, min(len(source), max(1, batch // count))) for count in counts] # crops per image, images per batch
     sizes = [count * some for count, images in shared for some in (images, len(source) % images or images)]
     model, rows, crops = _ready(task, classifier, *sizes), [], 0
     start = time.perf_counter()
@@ -241,8 +241,8 @@ def row_by_row(
 
 def by_augmentation(
     task: Task, # network and images
-    workers: int | None = None, # processes that read images, 0 reads here; None for torch's choice
+    workers: int | None = None, # decoding processes; None for one per core, at most 16
     batch: int = 32, # images per batch
 ) -> Timed:
-    "`row_by_row` with a pass for each crop."
+    "Evaluate with one pass per crop: `row_by_row(…, by_augmentation=True)`."
     return row_by_row(task, workers, batch, by_augmentation=True)

@@ -35,7 +35,7 @@ def _openvino_product(
     first: torch.Tensor, # square matrix
     second: torch.Tensor, # square matrix
 ) -> Callable[[], object]: # multiplies them
-    "OpenVINO's float32 matrix product."
+    "Compile a float32 matrix product with OpenVINO."
     import openvino
     from openvino import opset13 as operations
 
@@ -48,10 +48,10 @@ def _openvino_product(
 def _matrix_rate(
     device: torch.device = torch.device("cpu"), # where to compute
     dtype: str = "float32", # one of `DTYPES`
-    side: int = 2048, # of the square matrices
-    seconds: float = 3, # how long to measure each library
+    side: int = 2048, # side of the square matrices
+    seconds: float = 3, # seconds to measure each library
 ) -> float: # floating-point operations per second, the best of the products
-    "What the machine's matrix product achieves."
+    "Measure the rate of the machine's best matrix product."
     first, second = (torch.randn(side, side, device=device).to(DTYPES[dtype]) for _ in range(2))
     products: list[Callable] = [lambda: first @ second]
     if device.type == "cpu" and dtype == "float32" and find_spec("openvino"):
@@ -69,7 +69,7 @@ def limit(
     task: Task, # network and images
     engine: str = "auto", # engine
 ) -> dict: # achieved and attainable operations per second, and their ratio
-    "Operations of the evaluation against those of the matrix product, in one process."
+    "Compare the operations per second of an evaluation with those of a matrix product, in one process."
     from torch.utils.flop_counter import FlopCounterMode
     classifier, side = task.classifier(), 2048 if task.where.type == "cpu" else 8192
     crop_size, product = classifier.preprocessing.crop_size, lambda: _matrix_rate(task.where, task.dtype, side)
@@ -85,7 +85,7 @@ def limit(
 def header_rates(
     task: Task, # images
 ) -> dict: # images per second: headers, decoded
-    "The histogram's way of reading sizes against opening and decoding, on the same files."
+    "Compare reading headers, as the histogram does, with decoding, on the same files."
     source = task.source()
     started = time.perf_counter()
     shapes, _ = image_shapes(source.root)
@@ -100,7 +100,7 @@ def profile(
     task: Task, # network, images, recipes
     engine: str = "auto", # engine
 ) -> dict[str, float]: # seconds by stage
-    "Time of each stage of an evaluation."
+    "Time each stage of an evaluation on one thread."
     classifier, source, plan = task.classifier(), task.source(), make_plan(task.recipes)
     ready, expected = load_engine(classifier, engine, task.dtype, device=task.where), classifier.preprocessing
     spent: dict[str, float] = {}

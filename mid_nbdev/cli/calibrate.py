@@ -17,8 +17,8 @@ from ..errors import InputError
 def _refuse_unread(
     path: Path, # config.json
     run, # run
-) -> bool: # may the file name any network? It may, where the network is found by a function or in the file's folder
-    "Raise `InputError` for a file that is not read for the run's network; another place is reported."
+) -> bool: # whether the file may name any network: if the network is made by a function or found in the file's folder
+    "Raise `InputError` for a file that is never read for the run's network; report the one that is."
     from mid_nbdev.evaluation.verify import read_origin
     from mid_nbdev.networks.factory import is_code
 
@@ -28,7 +28,7 @@ def _refuse_unread(
     place = name.removeprefix("local-dir:") if name.startswith("local-dir:") else None
     if "checkpoint" in origin: place = str(Path(origin["checkpoint"]).parent)
     if place is None:
-        raise InputError(f"--config {path}: config.json is read beside a checkpoint or in a local-dir: folder, and "
+        raise InputError(f"--config {path}: config.json is read only beside a checkpoint or in a local-dir: folder; "
                          f"{name} has neither; leave it out, and give --temperature to mid predict and mid export")
     if path.parent.resolve() != Path(place).resolve(): say(f"note: for this run's network {place}/config.json is read")
     return is_code(name) or name.startswith("local-dir:")
@@ -37,25 +37,25 @@ def _refuse_unread(
 def _config_of(
     path: Path, # config.json
     run, # run
-    names: list[str], # of its classes, if they are known
-    classes: int, # how many
-) -> dict: # what it holds, or would hold
-    "A config.json to which a temperature can be added. Raises `InputError` for another file, or another network's."
+    names: list[str], # of its classes, if known
+    classes: int, # number of classes
+) -> dict: # its present or new content
+    "Read a config.json to which a temperature can be added. Raises `InputError` for other files or networks."
     from mid_nbdev.networks.classifier import Preprocessing
     from mid_nbdev.networks.config import NAME, config_content, read_config
 
-    if path.name != NAME: raise InputError(f"--config {path}: expected a path that ends in {NAME}, beside a checkpoint")
-    if not path.parent.is_dir(): raise InputError(f"--config {path}: there is no folder {path.parent}")
+    if path.name != NAME: raise InputError(f"--config {path}: expected a path ending in {NAME}, beside a checkpoint")
+    if not path.parent.is_dir(): raise InputError(f"--config {path}: no such folder; create it first")
     any_network = _refuse_unread(path, run)
     expected = Preprocessing(**run.manifest["preprocessing"])
     made = SimpleNamespace(preprocessing=expected, name=run.manifest["network"], num_classes=classes, feature_size=None)
     new = config_content(made, names)
     if not path.exists(): return new
     there = read_config(path.parent)
-    if there is None: raise InputError(f"--config {path}: its layout is not timm's, so nothing is added")
+    if there is None: raise InputError(f"--config {path}: expected timm's layout; name another file")
     same = there.architecture.rpartition("/")[2].partition(".")[0] == new["architecture"].rpartition("/")[2]
     if same or any_network: return json.loads(path.read_text())
-    raise InputError(f"--config {path}: is of {there.architecture or 'an unnamed network'}, the run of {made.name}")
+    raise InputError(f"--config {path}: is of {there.architecture or 'an unnamed network'}, but the run of {made.name}")
 
 def _store(path: Path, content: dict, recipe: str, temperature: float) -> None:
     "Add a temperature to a config.json."
@@ -72,13 +72,13 @@ def _store(path: Path, content: dict, recipe: str, temperature: float) -> None:
 def calibrate_command(
     run: Path, # run folder with kept probabilities (--predictions FILE) or crops (--keep crops)
     *,
-    recipe: str | None = None, # which of its recipes (the one that was kept, or the last)
-    match: str | None = None, # fit without labels: to the mean confidence of this recipe, as CC
-    seed: int = 0, # of the halves: one fits, the other judges
+    recipe: str | None = None, # one of its recipes (the one that was kept, or the last)
+    match: str | None = None, # fit without labels, to the mean confidence of this recipe, such as CC
+    seed: int = 0, # seed of the two halves
     plot: Path | None = None, # .png, .svg or .pdf file for the reliability plot
     config: Path | None = None, # config.json beside the checkpoint, to which the temperature is added
 ) -> None:
-    "Fit the temperature of a recipe's probabilities on one half of a run's images, and judge it on the other."
+    "Fit the temperature of a recipe's probabilities on one half of a run's images and judge it on the other."
     import matplotlib.pyplot as plt
 
     from mid_nbdev.analysis.calibration import calibrate_run, plot_reliability
@@ -89,8 +89,8 @@ def calibrate_command(
 
     opened = Run.open(run)
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--plot {plot}: expected a file that ends in .png, .svg or .pdf")
-    if plot is not None and not plot.parent.is_dir(): raise InputError(f"--plot {plot}: there is no such folder")
+        raise InputError(f"--plot {plot}: expected a file ending in .png, .svg or .pdf")
+    if plot is not None and not plot.parent.is_dir(): raise InputError(f"--plot {plot}: no such folder; create it")
     if seed < 0: raise InputError(f"--seed {seed}: expected 0 or more")
     if missing := len(opened.missing()): say(f"{run}: unfinished, {missing} of {len(opened.parts())} parts are missing")
     asked, other = (None if text is None else str(parse_recipe(text)) for text in (recipe, match))
@@ -102,7 +102,7 @@ def calibrate_command(
     print_table(table.rename(columns=shown).map(lambda value: f"{value:.4g}"))
     fitted = "the labels" if match is None else f"the mean confidence of {other}, without labels"
     show(f"{found.recipe}: temperature {found.temperature:g}, p^(1/{found.temperature:g}) normalised, fitted to "
-         f"{fitted} on {found.fitted_on} images; the table is of the other {len(found.before)}")
+         f"{fitted} on {found.fitted_on} images; the table is for the other {len(found.before)}")
     if plot is not None:
         use_style()
         figure = plot_reliability(found)

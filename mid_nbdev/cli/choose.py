@@ -24,11 +24,11 @@ from ..errors import InputError
 def _images(
     data: str, # as for `find_source`
     labels: str | None, # as for `find_source`
-    network: LabelledNetworkOptions, # whose classes
+    network: LabelledNetworkOptions, # network options, for its classes
     classifier, # network
-    most: int, # images
+    most: int, # largest number of images
 ) -> tuple: # images, and whether they have labels
-    "Images, some of them spread over all if there are more."
+    "Find the images; of more than `most`, an evenly spread sample."
     from mid_nbdev.data.files import image_files
     from mid_nbdev.data.images import spread_numbers, unlabelled_source
     from mid_nbdev.data.sources import find_source
@@ -40,14 +40,14 @@ def _images(
     return source.take(spread_numbers(len(source), most)), not flat
 
 # %% ../../nbs/cli/10_choose.ipynb #ccho04b
-_FEW = 100 # images with which most gains are inconclusive
+_FEW = 100 # with fewer images most gains are inconclusive
 
 def _command(
-    model: str, # as it was given
+    model: str, # as given
     recipe: str, # recommended
     *groups: Options, # of the network, its preprocessing, and so on
-) -> str: # as a shell takes it
-    "A model, the options that were given for it, and a recipe."
+) -> str: # for a shell
+    "Write a model, its options and a recipe as arguments of a command."
     words = [model]
     for group in groups:
         given = {option: getattr(group, option[2:].replace("-", "_")) for option in group.changed()}
@@ -56,14 +56,14 @@ def _command(
     return shlex.join([*words, "--recipe", recipe])
 
 def _gain(line) -> str:
-    "A gain and its interval; none for the center crop, which it is over."
+    "A gain and its interval as text; a dash for the center crop, the baseline."
     return "–" if line.recipe == "CC" else f"{line.gain:+.1f} [{line.gain_low:+.1f}, {line.gain_high:+.1f}]"
 
 def _three_digits(value: float) -> str: return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 def _print_candidates(
     table, # data frame of candidates
-    what: str, # heading of the share of correct predictions
+    what: str, # heading of the column of correct predictions
 ) -> None:
     "Print the candidates."
     shown = table.assign(gain=[_gain(one) for one in table.itertuples()], top1=table["top1"].map("{:.1f}".format))
@@ -74,8 +74,8 @@ def _print_candidates(
 def _reason(
     choice, # from `choose`
 ) -> str: # a sentence
-    "Why a recipe is recommended."
-    if choice.best == "CC": return "On the half of the images that selects, no candidate within the budget is better."
+    "The reason for the recommendation."
+    if choice.best == "CC": return "No candidate within the budget is more accurate on the half that selects."
     gain = (f"{choice.gain:+.1f} points [{choice.low:+.1f}, {choice.high:+.1f}] over CC on the {choice.images} images "
             "of the other half")
     if choice.recipe == choice.best: return f"Gain: {gain}."
@@ -87,13 +87,13 @@ def choose_command(
     model: str, # timm/NAME, torchvision/NAME, efficientnet_lite0, hf-hub:…, local-dir:…, or MODULE:FUNCTION of yours
     *,
     data: str, # folder of images or of class folders, glob, .tar or .parquet files, as for mid evaluate
-    labels: str | None = None, # as for mid evaluate; a flat folder without has no labels, and agreement decides
+    labels: str | None = None, # as for mid evaluate; without labels, agreement decides
     network: LabelledNetworkOptions, # its weights and classes
-    budget: float | None = None, # forward passes per image that may be spent, on average (any)
-    latency: float | None = None, # milliseconds per image that may be spent, measured here, one image at a time (any)
-    images: int = 400, # how many of the images are used
+    budget: float | None = None, # most forward passes per image, on average (no limit)
+    latency: float | None = None, # most milliseconds per image, measured here, one image at a time (no limit)
+    images: int = 400, # number of images to use
     compute: PredictOptions, # engine, precision and device
-    preprocessing: PreprocessingOptions, # instead of the library's
+    preprocessing: PreprocessingOptions, # replaces the library's
 ) -> None:
     "Measure a few recipes on your images, and recommend one within a budget, with the command that deploys it."
     for option, value in (("--budget", budget), ("--latency", latency), ("--images", images)):
@@ -103,8 +103,8 @@ def choose_command(
     classifier = network.load(model, preprocessing.given(), data)
     tell_preprocessing(classifier)
     source, labelled = _images(data, labels, network, classifier, images)
-    if len(source) < _FEW: say(f"note: {len(source)} images resolve large gains alone; some hundreds are better")
-    if not labelled: say(f"{data}: no labels; predictions are compared with those of an average of 30 crops")
+    if len(source) < _FEW: say(f"note: {len(source)} images resolve only large gains; use some hundreds")
+    if not labelled: say(f"{data}: no labels found; predictions are compared with those of an average of 30 crops")
     spent = 3 if budget is None else budget
     found = measure(classifier, source, labelled, spent, **compute.given())
     choice = choose(found, budget or math.inf, latency or math.inf)

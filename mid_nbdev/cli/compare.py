@@ -15,9 +15,9 @@ from ..errors import InputError
 def _print_comparison(
     table, # from `compare`
     format: str, # one of `REPORT_FORMATS`
-    power: float, # how often a gain is to be found
+    power: float, # probability of detecting a gain
 ) -> None:
-    "Print a comparison, and for people what is to be said under it."
+    "Print a comparison; for people, with remarks below it."
     from mid_nbdev.analysis.compare import readable_comparison
     from mid_nbdev.analysis.results import table_bytes
     from mid_nbdev.analysis.stats import power_remarks, remarks
@@ -27,26 +27,26 @@ def _print_comparison(
     if format == "latex": show(table_bytes(readable, ".tex").decode())
     else: print_table(readable, markdown=format == "markdown")
     said = remarks(table.assign(recipe=table["name"])) + power_remarks(table, power)
-    if "top1" not in table: said.append("Without right or wrong in all of them, likelihoods alone are compared.")
+    if "top1" not in table: said.append("Only likelihoods are compared, because correctness is not known for all.")
     show("\n".join(f"% {line}" if format == "latex" else line for line in said))
 
 @command
 def compare_command(
-    first: Path, # run folder or file (.csv, .parquet, .jsonl) of answers that the others are compared with
-    others: list[Path], # one or more of the same
+    first: Path, # run folder or file (.csv, .parquet, .jsonl) of predictions, the baseline
+    others: list[Path], # one or more others, compared with it
     *,
-    recipe: str | None = None, # recipe of the runs (all that they share)
-    common: bool = False, # compare the images that all of them hold, where others are in some alone
-    power: float = 0.8, # how often the smallest detectable gain is to be found
-    id: str | None = None, # column of the images' ids (id, image, file, … by its name)
-    label: str | None = None, # column of true classes (label, target, … by its name)
-    prediction: str | None = None, # column of predicted classes (prediction, pred, … by its name)
-    correct: str | None = None, # column of right or wrong (correct, acc, … by its name)
-    p_true: str | None = None, # column of the true class's probability (p_true, … by its name)
+    recipe: str | None = None, # recipe of the runs (all they share)
+    common: bool = False, # compare only the images that all of them have
+    power: float = 0.8, # probability of detecting the smallest detectable gain
+    id: str | None = None, # column of image ids (found by name: id, image, file, …)
+    label: str | None = None, # column of true classes (found by name: label, target, …)
+    prediction: str | None = None, # column of predicted classes (found by name: prediction, pred, …)
+    correct: str | None = None, # column of right or wrong (found by name: correct, acc, …)
+    p_true: str | None = None, # column of the true class's probability (found by name: p_true, …)
     format: str = "table", # table, markdown, latex, csv, json or jsonl
     out: Path | None = None, # write to a file instead: .csv, .json, .jsonl, .parquet, .md or .tex
 ) -> None:
-    "Compare answers on the same images: difference with interval, exact test, corrected and broken, what n can detect."
+    "Compare predictions on the same images: paired difference, interval, exact test, smallest detectable gain."
     formats = [name for name in REPORT_FORMATS if name != "timm"]
     if format not in formats: raise InputError(f"format {format!r}: expected {', '.join(formats)}")
     from mid_nbdev.analysis.compare import compare, readable_comparison

@@ -84,7 +84,7 @@ def _refuse_outside(
 
     outside = int((~np.isin(source.labels, read_classes(classes, num_classes))).sum())
     if not outside: return
-    raise InputError(f"--classes {classes}: {outside} of {len(source)} images are of other classes, "
+    raise InputError(f"--classes {classes}: {outside} of {len(source)} images are of classes left out, "
                      "which could then never be predicted")
 
 def _tell_unlabelled(
@@ -107,7 +107,7 @@ def _tell_plan(
     source, # labelled images
     plan, # recipes
 ) -> None:
-    "Report what is going to be computed."
+    "Report what will be computed."
     images, crops, many = len(source), len(plan.crops), _counted(len(plan.recipes), "recipe")
     first = "CC and " if len(plan.recipes) > 1 else ""
     what, most = (f"{first}{plan.policy}", "at most ") if plan.policy else (many, "")
@@ -115,8 +115,8 @@ def _tell_plan(
     forwards = f"{images * crops:,} forward pass{'es' * (images * crops != 1)}"
     say(f"{_counted(images, 'image')}, {what}, {most}{_counted(crops, 'crop')} per image: {most}{forwards}")
     if plan.policies and not plan.policy:
-        say(f"{plan.policies[0]}: the other recipes need every crop; the column crops counts those that it would use, "
-            "and only a run of its own shows its time")
+        say(f"{plan.policies[0]}: the other recipes need every crop; the column crops counts those of the policy, "
+            "and only a run of the policy alone shows its time")
     expected = classifier.preprocessing
     sizes = plan.sizes(expected.resize_to, expected.crop_size)
     larger, cost = int((sizes > expected.crop_size).sum()), (sizes.max() / expected.crop_size) ** 2
@@ -162,9 +162,9 @@ class RowOptions(Options):
 
     def recipe(
         self,
-        plan, # recipes that are evaluated
+        plan, # evaluated recipes
     ) -> str | None: # one of them; None without predictions
-        "The recipe whose predictions are written. Raises `InputError` for one that cannot be, before computing."
+        "The recipe whose predictions are written. Raises `InputError` before computing if there is no such recipe."
         from mid_nbdev.analysis.predictions import check_top
         from mid_nbdev.crops.recipes import parse_recipe
 
@@ -228,8 +228,8 @@ def evaluate_command(
     labels: str | None = None, # CSV of file (in the folder) and label (class number), or "real": ImageNet's ReaL labels
     network: LabelledNetworkOptions, # its weights and classes
     classes: str | None = None, # predict only these classes: imagenet-a, imagenet-r, or a file of class numbers
-    budget: float | None = None, # for --recipes auto: mean crops per image, fitted on 200 of the images without labels
-    agreement: float | None = None, # or: share of images, 0 to 1, that keep the answer of all crops
+    budget: float | None = None, # for a policy such as auto: mean crops per image, fitted on 200 images without labels
+    agreement: float | None = None, # or: share of images, 0 to 1, whose prediction stays that of all crops
     recipes: str = "CC,20RC", # recipes, auto (stops early), demo, table_1 … table_8, figure_3, figure_7, curves
     out: Path | None = None, # run folder, new or resumed (runs/MODEL-DATA)
     rows: RowOptions, # predictions, one row per image

@@ -24,15 +24,15 @@ from ..errors import InputError
 
 # %% ../../nbs/cli/11_explore.ipynb #clx05
 def _open_explorer(
-    model: str | None, # network's name; none for a run's own
-    data: str | None, # where the images are; none for a run's own
+    model: str | None, # network's name; None for the run's
+    data: str | None, # location of the images; None for the run's
     labels: str | None, # CSV of file and label
     run: str | None, # run folder
     recipe: str | None, # recipe or policy to begin with
     seed: int, # seed of the random crops
     network: dict, # fields of `NetworkOptions`
 ): # an `Explorer`
-    "The explorer that was asked for."
+    "Open the explorer for a network and images, or for a run."
     from mid_nbdev.analysis.explore import explore
     from mid_nbdev.data.sources import find_source
     from mid_nbdev.evaluation.runs import Run
@@ -48,10 +48,10 @@ def _open_explorer(
     return explore(classifier, images, names or None, recipe, seed)
 
 def _open_in(
-    folder: str, # where the command was given
+    folder: str, # working directory of the command
     **given, # arguments of `_open_explorer`
 ): # an `Explorer`
-    "The explorer in a kernel, which imports nothing from the folder but the code that was named."
+    "Open the explorer in a kernel, which imports only the named code from the folder."
     sys.path[:] = filter(None, sys.path)
     os.chdir(folder)
     return _open_explorer(**given)
@@ -59,7 +59,7 @@ def _open_in(
 def _notebook(
     given: dict, # arguments of `_open_explorer`
 ) -> bytes: # a notebook of one cell
-    "What the kernel runs."
+    "The notebook that the kernel runs."
     call = f"_open_in({os.getcwd()!r}, **json.loads({json.dumps(given)!r}))"
     source = f"import json\nfrom mid_nbdev.cli.explore import _open_in\n{call}"
     cell: dict[str, Any] = {"cell_type": "code", "id": "explorer", "execution_count": None, "outputs": []}
@@ -71,15 +71,15 @@ def _notebook(
 def _serve(
     folder: Path, # for the notebook
     given: dict, # arguments of `_open_explorer`
-    port: int, # where to serve; 0 for any that is free
-    browser: bool, # open it?
+    port: int, # port to serve on; 0 for any free one
+    browser: bool, # whether to open it
 ) -> list[str]: # the command line
-    "How Voilà serves the explorer: on this machine alone, with a token."
+    "The command by which Voilà serves the explorer, on this machine only and with a token."
     (folder / "explorer.ipynb").write_bytes(_notebook(given))
     with socket.socket() as free:
         try: free.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
-            raise InputError(f"--port {port}: cannot be used ({error}); leave it out for any that is free") from error
+            raise InputError(f"--port {port}: cannot be used ({error}); leave it out to use any free port") from error
         port = free.getsockname()[1]
     line = [sys.executable, "-m", "voila", str(folder / "explorer.ipynb"), f"--port={port}", "--Voila.ip=127.0.0.1",
             "--Voila.auto_token=True", "--VoilaConfiguration.show_tracebacks=True"]
@@ -87,18 +87,18 @@ def _serve(
 
 @command
 def explore_command(
-    model: str | None = None, # network, as for `mid evaluate`; a run's own with --run
+    model: str | None = None, # network, as for `mid evaluate` (the run's)
     *,
-    data: str | None = None, # folder of images or of class folders, as for `mid evaluate`; a run's own with --run
+    data: str | None = None, # folder of images or of class folders, as for `mid evaluate` (the run's)
     labels: str | None = None, # CSV of file (in the folder) and label (class number)
-    run: Path | None = None, # a finished run, with its corrected and broken images listed at once
+    run: Path | None = None, # run folder; its corrected and broken images are listed at once
     network: NetworkOptions, # its weights and classes
     recipe: str | None = None, # recipe or policy to begin with (10RC, or the run's)
     seed: int = 0, # seed of the random crops
-    port: int = 0, # on this machine; 0 takes a free one
-    browser: bool = True, # open it in a browser, or only print its address
+    port: int = 0, # port on this machine; 0 for any free one
+    browser: bool = True, # open a browser, or only print the address
 ) -> None:
-    "Open the explorer in a browser: an image's crops, their average, and the network's answer at every place."
+    "Open the explorer in a browser: an image's crops, their average, and the prediction at every place."
     if run is None and not (model and data):
         raise InputError("nothing to explore: give a network and --data, or --run with a finished run")
     if labels and not data: raise InputError("--labels is for --data: give both, or neither")
@@ -109,5 +109,5 @@ def explore_command(
     given: dict[str, Any] = {"model": model, **places, "recipe": recipe, "seed": seed, "network": plain}
     opened = _open_explorer(**given)
     say(f"{len(opened.answers.album)} images; Ctrl-C ends it")
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):  # how it is ended
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends the command
         subprocess.run(_serve(Path(folder), given, port, browser), cwd=folder, check=False)

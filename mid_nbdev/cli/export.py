@@ -40,7 +40,7 @@ def _weigh(wrapper, out: Path) -> str:
 def _keep_config(
     wrapper, # exported wrapper
     out: Path, # the graph
-    names: list[str], # of the classes, if known
+    names: list[str], # of the classes; empty if unknown
 ) -> None:
     "Write config.json beside a graph, unless it belongs to another file."
     from mid_nbdev.data.files import write_whole
@@ -50,7 +50,7 @@ def _keep_config(
     if there == {}: return say(f"note: {path} was not written by this command and is kept")
     before = (there or {}).get("mid_nbdev", {})
     if before.get("graph", out.name) != out.name:
-        return say(f"note: {path} belongs to {before['graph']} and is kept; another folder gets its own")
+        return say(f"note: {path} belongs to {before['graph']} and is kept; for another graph, choose another folder")
     temperatures = {**before.get("temperatures", {}), **wrapper.classifier.temperatures, recipe: wrapper.scaled_by}
     content = config_content(wrapper.classifier, names, recipe=recipe, graph=out.name, temperatures=temperatures)
     write_whole(path, config_bytes(content))
@@ -72,7 +72,7 @@ def export_command(
     preprocessing: PreprocessingOptions, # replaces the library's
 ) -> None:
     "Write a network and a recipe as one graph, from a uint8 image of any size to probabilities."
-    if out.suffix not in (".onnx", ".pt2"): raise InputError(f"--out {out}: expected a file that ends in .onnx or .pt2")
+    if out.suffix not in (".onnx", ".pt2"): raise InputError(f"--out {out}: expected a file ending in .onnx or .pt2")
     from mid_nbdev.analysis.results import refuse_replacing
 
     refuse_replacing(out, out.is_file() and all(word in out.read_bytes() for word in (b"resize_to", b"class_names")))

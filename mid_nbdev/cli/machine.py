@@ -127,8 +127,8 @@ def _slow_reasons() -> list[str]: # a sentence each
 
     reasons = _slow_processors()
     if not features.check_feature("libjpeg_turbo"):
-        reasons.append("Pillow lacks libjpeg-turbo: by its makers' account, decoding JPEG takes 2 to 6 times as long")
-    shared = Path("/dev/shm") # only its free space is looked at # nosec B108
+        reasons.append("Pillow lacks libjpeg-turbo, which by its own account decodes JPEG 2 to 6 times as fast")
+    shared = Path("/dev/shm") # only its free space is read # nosec B108
     free = os.statvfs(shared).f_bavail * os.statvfs(shared).f_frsize if shared.is_dir() else 2**30
     if free < 2**28:
         reasons.append(f"{shared} has only {free / 2**20:.0f} MiB free: other libraries in mid bench, which decode "
@@ -139,7 +139,7 @@ def _slow_reasons() -> list[str]: # a sentence each
 def _found(
     look: Callable[[], list[str]], # reports on one aspect of the machine
 ) -> list[str]: # its lines; the reason if it failed
-    "A report that survives failures."
+    "A report on one aspect; the reason if it fails."
     try: return look()
     except (OSError, RuntimeError, LookupError, ValueError) as error:
         return [f"not available: {' '.join(str(error).split())[:200] or type(error).__name__}"]
@@ -226,7 +226,7 @@ def bench_command(
     rounds: int | None = None, # repetitions, of which the median is reported (2; with --quick 1)
     sections: str = ",".join(_SECTIONS), # sections of the benchmark
     preprocessing: PreprocessingOptions, # replaces the library's
-    quick: bool = False, # measure only the section formats, in about a minute
+    quick: bool = False, # measure only the section formats, in about two minutes
     out: Path = Path("mid-bench"), # folder for bench.csv and bench.png
 ) -> None:
     "Measure speed on this machine, relative to the engine alone and to other libraries."

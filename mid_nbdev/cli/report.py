@@ -42,7 +42,7 @@ def _statistics(
 def _fitted(
     run, # run
 ) -> list[str]: # a line, or none
-    "What is to be said of a policy's margin."
+    "A remark on how a policy's margin was fitted."
     from mid_nbdev.evaluation.verify import read_origin
 
     if not (fitted := read_origin(run.folder).get("fitted")): return []
@@ -52,7 +52,7 @@ def _fitted(
 def _format(
     run, # run
 ) -> list[str]: # a line, or none
-    "What is to be said of a lower precision than float32."
+    "A remark on the effect of a lower precision than float32."
     known, kept = run.manifest["dtype"], run.manifest.get("format", {})
     if not (measured := kept.get("measured", {}).get(known)) or known == "float32": return []
     chosen = f"chosen within a tolerance of {kept['tolerance']:g}" if "tolerance" in kept else "asked for"
@@ -65,14 +65,14 @@ def _print_runs(
     found: list, # table and title of each
     format: str, # "table", "markdown" or "latex"
 ) -> None:
-    "Print runs as one table for people, what it compares under it."
+    "Print runs as one table, with remarks below it."
     import pandas as pd
 
     from mid_nbdev.analysis.results import table_bytes
     from mid_nbdev.analysis.stats import add_holm, power_remarks, readable, remarks
     from mid_nbdev.data.files import printable
 
-    def line(text): # names in it may come from anybody
+    def line(text): # it may contain names from files
         text = printable(text, keep="\\")
         return f"% {text}" if format == "latex" else text.replace("<", "&lt;") if format == "markdown" else text
     for _, title in found: show(line(title) + "\n")
@@ -89,10 +89,10 @@ def _print_runs(
 # %% ../../nbs/cli/03_report.ipynb #repBshow
 def show_runs(
     runs: list, # runs
-    baseline: str | None = None, # recipe to compare with; CC where there is one if not given
+    baseline: str | None = None, # recipe to compare with; None for CC, if the run has it
     format: str = "table", # one of `REPORT_FORMATS`
-    out: Path | None = None, # file for the table; printed if not given
-    others: dict | None = None, # tables by name, which a JSON document on standard output holds, too
+    out: Path | None = None, # file for the table; None to print it
+    others: dict | None = None, # further tables by name, which a JSON document on standard output includes
 ) -> None:
     "Print or write the statistics of runs as one table."
     import json
@@ -160,7 +160,7 @@ def _write_changed(
     say(f"{folder}: changed.csv lists {len(table)} images")
     if table.empty: return
     if (source := run_images(run, names)) is None:
-        return say("no contact sheet: the run does not know where its images are")
+        return say("no contact sheet: the run has no record of where its images are")
     sheet = plot_changed(table, source)
     sheet.savefig(folder / "changed.png", dpi=150)
     plt.close(sheet)
@@ -171,7 +171,7 @@ def _weights(
     run, # run
     given: str | None, # "balanced", or a file
 ): # a weight for each class, or None
-    "Weights of classes that were asked for."
+    "The class weights, if given."
     from mid_nbdev.analysis.balance import read_class_weights
     from mid_nbdev.analysis.results import kept_class_names
 
@@ -184,16 +184,16 @@ def _balance(
     baseline: str | None, # recipe to compare with
     weights, # of the classes
 ): # data frame
-    "Measures for classes that are not balanced."
+    "Compute measures for unbalanced classes."
     from mid_nbdev.analysis.balance import balance
 
     return balance(run.rows(), baseline, weights)
 
 def _print_balance(
     table, # from `_balance`
-    format: str, # table, markdown or latex, or the format of the file that the report went to
+    format: str, # table, markdown or latex, or the format of the report's file
 ) -> None:
-    "Print measures for classes that are not balanced."
+    "Print measures for unbalanced classes."
     from mid_nbdev.analysis.balance import readable_balance
     from mid_nbdev.analysis.results import table_bytes
 
@@ -208,7 +208,7 @@ def _write_page(
     html: Path, # file
     **options, # as of `page_bytes`
 ) -> None:
-    "Write a run as one page, and say how large it is."
+    "Write a run as one page, and report its size."
     from mid_nbdev.analysis.report_page import write_page
 
     say(f"{html}: {write_page(html, run, **options) / 1000:,.0f} kB, one file that opens anywhere")
@@ -216,10 +216,10 @@ def _write_page(
 # %% ../../nbs/cli/03_report.ipynb #rep5conf
 def _write_confusion(
     run, # run
-    recipe: str, # whose confusions
+    recipe: str, # recipe of the predictions
     folder: Path, # for the matrix
 ) -> None:
-    "Write a recipe's confusion matrix: as a table, as a picture, and the pairs confused most."
+    "Write a recipe's confusion matrix as a table and a picture, and the most confused pairs."
     import matplotlib.pyplot as plt
 
     from mid_nbdev.analysis.balance import confused_pairs, confusion, plot_confusion
@@ -236,21 +236,21 @@ def _write_confusion(
     sheet = plot_confusion(matrix, f"{recipe}: {run.manifest['network']} on {run.manifest['data']['name']}")
     sheet.savefig(folder / "confusion.png", dpi=150)
     plt.close(sheet)
-    say(f"{folder}: confusion.csv and confusion.png of {recipe}, and confused.csv, the pairs confused most")
+    say(f"{folder}: confusion.csv and confusion.png of {recipe}, and confused.csv, the most confused pairs")
 
 # %% ../../nbs/cli/03_report.ipynb #rep7alone
 def _refuse_alone(
     runs: list, # runs
-    of_one: dict, # options that are of one run, and their values
-    pictures: int, # that were asked for
-    recipe: str | None, # that was asked for
+    of_one: dict, # options for a single run, and their values
+    pictures: int, # value of --pictures
+    recipe: str | None, # value of --recipe
 ) -> None:
-    "Raise `InputError` for options that have nothing to work on, or too much."
+    "Raise `InputError` for options that do not apply to these runs or need another option."
     if len(runs) > 1 and (asked := [name for name, value in of_one.items() if value]):
-        raise InputError(f"{asked[0]} is of one run, and {len(runs)} are given; report them one by one")
-    if pictures and not of_one["--html"]: raise InputError("--pictures says what a page holds: give --html FILE, too")
+        raise InputError(f"{asked[0]} applies to one run, but {len(runs)} are given; report them one by one")
+    if pictures and not of_one["--html"]: raise InputError("--pictures needs a page: give --html FILE, too")
     if recipe and not (of_one["--html"] or of_one["--confusion"]):
-        raise InputError("--recipe says what a page or a confusion matrix is about: give --html FILE or "
+        raise InputError("--recipe chooses the subject of a page or a confusion matrix: give --html FILE or "
                          "--confusion FOLDER, too")
 
 def _refuse_two_tables(
@@ -258,25 +258,25 @@ def _refuse_two_tables(
     out: Path | None, # file for the recipes
     asked: dict, # options that print a second table, and their values
 ) -> None:
-    "Raise `InputError` for two tables in one document of a format that holds one."
+    "Raise `InputError` for two tables in a format that holds one table per document."
     if out or format not in ("csv", "jsonl", "timm"): return
     for option, value in asked.items():
         if not value: continue
-        raise InputError(f"{option} with --format {format} would be two tables in one document; take --format json, "
-                         "which holds both, or write the recipes to a file with --out")
+        raise InputError(f"{option} with --format {format} would be two tables in one document; use --format json, "
+                         "which can hold both, or write the recipes to a file with --out")
 
 def _refuse_unlike(
     runs: list, # runs
-    anyway: bool, # are they to be shown together all the same?
+    anyway: bool, # whether to show them together all the same
 ) -> None:
-    "Raise `InputError` for runs whose figures do not compare."
+    "Raise `InputError` for runs whose results are not comparable."
     from mid_nbdev.evaluation.verify import comparison_differences
 
     for other in runs[1:]:
         if not (different := comparison_differences(runs[0], other)): continue
         folders = f"{runs[0].folder} and {other.folder}"
-        text = "\n  ".join([f"{folders} differ in more than the network, so their figures do not compare:", *different])
-        if not anyway: raise InputError(f"{text}\n  report them one by one, or with --anyway")
+        text = "\n  ".join([f"{folders} differ in more than the network, so they cannot be compared:", *different])
+        if not anyway: raise InputError(f"{text}\n  report them one by one, or add --anyway")
         say(f"note: {text}")
 
 
@@ -285,25 +285,25 @@ def _refuse_unlike(
 def report_command(
     runs: list[Path], # run folders
     *,
-    baseline: str | None = None, # recipe that the others are compared with (CC where there is one)
+    baseline: str | None = None, # recipe that the others are compared with (CC, if the run has it)
     format: str = "table", # table, markdown, latex, csv, json, jsonl, or timm: the columns of timm's results
     out: Path | None = None, # write to a file instead: .csv, .json, .jsonl, .parquet, .md or .tex
-    per_class: str | None = None, # a recipe: its accuracy class by class, beside the baseline's
-    recipe: str | None = None, # recipe that --html, --pictures and --confusion are about (the run's last)
-    html: Path | None = None, # write one self-contained page: result in words, table, plots, classes, settings
-    pictures: int = 0, # of the page, at most so many images that were corrected or broken
+    per_class: str | None = None, # recipe whose accuracy is listed class by class, beside the baseline's
+    recipe: str | None = None, # subject of --html, --pictures and --confusion (the run's last recipe)
+    html: Path | None = None, # write one self-contained page: result, tables, plots, classes, settings
+    pictures: int = 0, # most corrected or broken images to show on the page
     class_weights: str | None = None, # balanced, or a CSV of class,weight: adds weighted accuracy, macro F1
-    confusion: Path | None = None, # new folder: the confusion matrix as CSV and picture, and the pairs confused most
-    changed: Path | None = None, # new folder: a table and contact sheet of images whose answer the last recipe changed
+    confusion: Path | None = None, # new folder for the confusion matrix as CSV and picture, and the most confused pairs
+    changed: Path | None = None, # new folder: table and contact sheet of images that the last recipe changed
     anyway: bool = False, # print runs together that differ in data, seed, precision or versions
 ) -> None:
-    "Statistics of runs: accuracy, gain over a baseline on the same images, likelihood, calibration."
+    "Report runs: accuracy, gain over a baseline on the same images, likelihood, calibration."
     if format not in REPORT_FORMATS: raise InputError(f"format {format!r}: expected {', '.join(REPORT_FORMATS)}")
     from mid_nbdev.crops.recipes import parse_recipe
     from mid_nbdev.evaluation.runs import Run
 
     if twice := [folder for number, folder in enumerate(runs) if folder.resolve() in map(Path.resolve, runs[:number])]:
-        raise InputError(f"run {twice[0]} is given more than once; a run counts once in one report")
+        raise InputError(f"run {twice[0]} is given more than once; name each run once")
     opened = [Run.open(folder) for folder in runs]
     _refuse_unlike(opened, anyway)
     compared, recipes = str(parse_recipe(baseline or "CC")), opened[0].manifest["recipes"]
@@ -314,7 +314,7 @@ def report_command(
     of_one = {"--html": html, "--class-weights": class_weights, "--confusion": confusion, "--changed": changed}
     _refuse_alone(opened, of_one, pictures, recipe)
     weights = _weights(opened[0], class_weights)
-    if per_class and len(opened) > 1: say(f"note: --per-class is of the first run alone, {opened[0].folder}")
+    if per_class and len(opened) > 1: say(f"note: --per-class covers only the first run, {opened[0].folder}")
     others = {}
     if per_class: others["classes"] = _classes(opened[0], compared, per_class)
     if weights is not None: others["balance"] = _balance(opened[0], _baseline(opened[0], baseline), weights)

@@ -1,1 +1,1 @@
-"What is read: files, labelled images, archives and datasets, shards of a corpus."
+"Files, labelled images, archives and data sets, shards of a corpus."

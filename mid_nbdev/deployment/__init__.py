@@ -1,1 +1,1 @@
-"Where it goes: exported graphs, other people's code."
+"Exported graphs and integrations with other libraries."

@@ -30,16 +30,16 @@ from ..errors import InputError
 from ..networks.classifier import require_size
 
 # %% ../../nbs/deployment/00_export.ipynb #1cd46bda
-_WEIGHT_BITS = 22 # of the fraction of a resampling weight, as Pillow rounds it
-_SIDE_BY_SIDE = 16 # new pixels that are computed together
+_WEIGHT_BITS = 22 # bits to which Pillow rounds a resampling weight
+_SIDE_BY_SIDE = 16 # new pixels computed together
 
 def _resample_weights(
-    places: torch.Tensor, # which of the new pixels along one axis, int64 (16 n,), each 16 of them side by side
+    places: torch.Tensor, # indices of new pixels along one axis, int64 (16 n,), in runs of 16 neighbours
     length: int, # old pixels along this axis
-    resized: int | torch.SymInt, # new ones, of all there are
+    resized: int | torch.SymInt, # all new pixels along this axis
     interpolation: str, # "bilinear" or "bicubic"
-) -> tuple[torch.Tensor, torch.Tensor]: # float64 (n, 16, stretch) of whole numbers; the old pixels, int64 (n, stretch)
-    "Pillow's weights of the old pixels in every new one; those of a pixel add up to about 2**22."
+) -> tuple[torch.Tensor, torch.Tensor]: # whole float64 (n, 16, stretch); indices of old pixels, int64 (n, stretch)
+    "Pillow's weights of the old pixels in each new pixel, which add up to about 2**22."
     reach = 2 if interpolation == "bicubic" else 1
     count = torch.scalar_tensor(length, dtype=torch.float64)
     scale = count / torch.scalar_tensor(resized, dtype=torch.float64)
@@ -67,7 +67,7 @@ def _along(
     weights: torch.Tensor, # float64 (n, 16, stretch), from `_resample_weights`
     old: torch.Tensor, # int64 (n, stretch)
 ) -> torch.Tensor: # uint8 (3, 16 n, lines): new pixels, with the axes exchanged
-    "One pass: the last axis resampled, and rounded to gray levels."
+    "Resample the last axis, and round to gray levels."
     lines = pixels.shape[1]
     taken = pixels.reshape(3 * lines, -1).index_select(1, old.reshape(-1)).reshape(3 * lines, *old.shape)
     sums = weights @ taken.permute(1, 2, 0).double() # (n, 16, 3 lines)
@@ -86,18 +86,18 @@ def _new_size(
     width: int, # old pixels
     resize_to: int, # length of the shorter side afterwards, pixels
 ) -> tuple[Any, Any]: # new height and width
-    "What `mid_nbdev.crops.geometry.resized_size` gives, in operations that can be exported."
+    "The result of `mid_nbdev.crops.geometry.resized_size`, in operations that can be exported."
     return torch.sym_max(resize_to, resize_to * height // width), torch.sym_max(resize_to, resize_to * width // height)
 
 def _resample(
     image: torch.Tensor, # uint8 (height, width, 3)
-    rows: torch.Tensor, # which rows of the resized image, int64 (16 n,), each 16 of them side by side
-    columns: torch.Tensor, # which of its columns, int64 (16 m,), likewise
+    rows: torch.Tensor, # indices of rows of the resized image, int64 (16 n,), in runs of 16 neighbours
+    columns: torch.Tensor, # likewise for its columns, int64 (16 m,)
     resize_to: int, # length of its shorter side, pixels
     interpolation: str, # "bilinear" or "bicubic"
-    swaps: bool, # does Pillow start with the columns of a tall image? see `_pillow_swaps`
+    swaps: bool, # whether Pillow starts with the columns of a tall image, from `_pillow_swaps`
 ) -> torch.Tensor: # uint8 (16 n, 16 m, 3)
-    "Some rows and columns of what `mid_nbdev.crops.boxes.resize` gives, in operations that can be exported."
+    "Some rows and columns of the result of `mid_nbdev.crops.boxes.resize`, in operations that can be exported."
     height, width = image.shape[:2]
     new_height, new_width = _new_size(height, width, resize_to)
     operands = (image.permute(2, 0, 1).contiguous(), *_resample_weights(rows, height, new_height, interpolation),
@@ -113,7 +113,7 @@ def _resize_exactly(
     interpolation: str, # "bilinear" or "bicubic"
     swaps: bool, # as for `_resample`
 ) -> torch.Tensor: # uint8 (height, width, 3), resized
-    "All of them."
+    "The whole result of `mid_nbdev.crops.boxes.resize`, in operations that can be exported."
     height, width = _new_size(image.shape[0], image.shape[1], resize_to)
     rows, columns = (torch.arange(-(-length // _SIDE_BY_SIDE) * _SIDE_BY_SIDE).clamp(max=length - 1)
                      for length in (height, width))
@@ -121,22 +121,22 @@ def _resize_exactly(
 
 @cache
 def _pillow_swaps() -> bool:
-    "Does the installed Pillow start with the columns of a tall image?"
+    "Whether the installed Pillow starts with the columns of a tall image."
     noise = np.random.default_rng(0).integers(0, 256, (300, 60, 3), dtype=np.uint8)
     theirs = resize(Image.fromarray(noise), 40, "bicubic")
     for swaps in (False, True):
         if torch.equal(theirs, _resize_exactly(torch.from_numpy(noise), 40, "bicubic", swaps)): return swaps
-    raise InputError(f"Pillow {PIL.__version__} resizes in a way that this version cannot write as a graph; "
+    raise InputError(f"Pillow {PIL.__version__} resizes in a way that this library cannot write as a graph; "
                      "export with --resized")
 
 # %% ../../nbs/deployment/00_export.ipynb #871efa88
 def _box_constants(
     plan: Plan, # recipes
     sizes: np.ndarray, # side of each of their crops, pixels
-    key: str, # what the random crops are drawn from
+    key: str, # from which the random crops are drawn
     seed: int, # seed of the random crops
 ) -> dict[int, dict[str, torch.Tensor]]: # by size: edge and word (crops, 2), center and mirrored (crops,), all int64
-    "What there is to know of a plan's boxes before the image's size is known."
+    "Everything about a plan's boxes that does not depend on the image's size."
     count = 1 + max(number for _, number in plan.crops)
     words = {kind: random_boxes(2**32, 2**32, 1, count, key, seed, kind)[:, :2] for kind in RANDOM_KINDS}
     nothing = {"edge": (0, 0), "word": (0, 0), "center": 0, "mirrored": 0}
@@ -154,7 +154,7 @@ def _place_boxes(
     width: int, # width of the resized image, pixels
     size: int, # side of the crops, pixels
 ) -> torch.Tensor: # boxes, int64 (crops, 4): top, left, size, mirrored
-    "The boxes that `Plan.boxes` gives, in operations that can be exported."
+    "The boxes of `Plan.boxes`, in operations that can be exported."
     offsets: list[Any] = []
     for axis, length in enumerate((height, width)):
         last = torch.sym_max(length - size, 0)
@@ -169,7 +169,7 @@ def _cut_exactly(
     boxes: torch.Tensor, # int64 (n, 4): top, left, size, mirrored
     crop_size: int, # side of the crop, pixels
 ) -> torch.Tensor: # uint8 (n, 3, crop, crop)
-    "What `mid_nbdev.crops.boxes.cut` gives, in operations that can be exported; pixels outside the image are zero."
+    "The result of `mid_nbdev.crops.boxes.cut`, in operations that can be exported; pixels outside the image are zero."
     height, width = image.shape[:2]
     rows, columns = _crop_places(boxes, height, width, crop_size)
     inside = _inside(rows, columns, height, width)
@@ -190,9 +190,9 @@ def _pick(
     image: torch.Tensor, # uint8 (height, width, 3)
     rows: torch.Tensor, # of each crop, int64 (n, crop)
     columns: torch.Tensor, # of each crop, int64 (n, crop)
-    inside: torch.Tensor, # which pixels are no padding, bool (n, crop, crop)
+    inside: torch.Tensor, # True for pixels that are not padding, bool (n, crop, crop)
 ) -> torch.Tensor: # uint8 (n, 3, crop, crop)
-    "Crops from their rows and columns."
+    "Gather crops from their rows and columns."
     pixels = rows[:, :, None] * image.shape[1] + columns[:, None, :]
     crops = image.reshape(-1, 3).index_select(0, pixels.reshape(-1)) * inside.reshape(-1, 1).to(torch.uint8)
     return crops.reshape(*inside.shape, 3).permute(0, 3, 1, 2)
@@ -201,8 +201,8 @@ def _pick(
 def _needed(
     places: torch.Tensor, # rows or columns of each crop, int64 (n, crop), ascending or descending by one
     length: int, # how many there are in the resized image
-) -> tuple[torch.Tensor, torch.Tensor]: # which to compute, int64 (16 m,), each 16 side by side; where each crop's are
-    "The rows or columns that crops need: all there are, or each crop's own where these are fewer."
+) -> tuple[torch.Tensor, torch.Tensor]: # indices to compute, int64 (16 m,); each crop's places among them
+    "The rows or columns that the crops need: all of them, or each crop's own if these are fewer."
     crops, crop_size = places.shape
     per_crop = -(-crop_size // _SIDE_BY_SIDE)
     of_all, of_crops = (length + _SIDE_BY_SIDE - 1) // _SIDE_BY_SIDE, crops * per_crop
@@ -215,12 +215,12 @@ def _needed(
     return computed, torch.where(every, places.clamp(0, length - 1), within)
 
 def _cut_resized(
-    image: torch.Tensor, # uint8 (height, width, 3), as it was decoded
+    image: torch.Tensor, # uint8 (height, width, 3), as decoded
     boxes: torch.Tensor, # int64 (n, 4) in the resized image: top, left, size, mirrored
     crop_size: int, # side of the crop, pixels
     how: tuple[int, str, bool], # resize_to, interpolation and swaps, as for `_resample`
 ) -> torch.Tensor: # uint8 (n, 3, crop, crop)
-    "Crops of an image that is resized only where they lie."
+    "Cut crops from an image that is resized only where they need it."
     height, width = _new_size(image.shape[0], image.shape[1], how[0])
     rows, columns = _crop_places(boxes, height, width, crop_size)
     some_rows, row_places = _needed(rows, height)
@@ -230,18 +230,18 @@ def _cut_resized(
 
 # %% ../../nbs/deployment/00_export.ipynb #52efe46d
 class ExportedGraph(nn.Module):
-    "A wrapper in operations that can be exported: one uint8 image (height, width, 3) in, probabilities (classes,) out."
+    "A wrapper in operations that can be exported, from one uint8 image (height, width, 3) to probabilities (classes,)."
 
     def __init__(
         self,
-        wrapper: MID, # what to write as a graph
-        key: str = "", # what the random crops of every image are drawn from
-        given_boxes: bool = False, # are the boxes an input?
-        resized: bool = False, # does the image come resized?
+        wrapper: MID, # wrapper to export
+        key: str = "", # from which the random crops of every image are drawn
+        given_boxes: bool = False, # whether the boxes are an input
+        resized: bool = False, # whether the image is already resized
     ):
         super().__init__()
         plan, expected = Plan((wrapper.recipe,)), wrapper.classifier.preprocessing
-        plan.require_fixed("a graph cannot stop early; export the crops that it draws from, "
+        plan.require_fixed("a policy stops early, which a graph cannot; export the average of its crops, "
                            f"{Recipe(wrapper.recipe.parts)}")
         if (how := expected.interpolation) != plain_interpolation(how) and not resized:
             raise InputError(f"interpolation {how}: a graph resizes as Pillow does; "
@@ -250,24 +250,24 @@ class ExportedGraph(nn.Module):
         self.level, self.swaps, self.resized = wrapper.recipe.level, not resized and _pillow_swaps(), resized
         sizes, weights = plan.sizes(expected.resize_to, expected.crop_size), plan.weights(self.level)
         if given_boxes and (sizes != expected.crop_size).any():
-            raise InputError("a graph that takes boxes cuts crops alone; leave out FULL and MFULL")
-        if self.classifier.matching: raise InputError("larger views are not matched in a graph: export without match")
+            raise InputError("a graph that takes boxes can only cut crops; leave out FULL and MFULL")
+        if self.classifier.matching: raise InputError("a graph cannot match larger views; export without match")
         for size in sizes.tolist(): require_size(self.classifier, size)
-        self.weights = torch.from_numpy(weights[:, sizes.argsort(kind="stable")]) # crops of one size side by side
+        self.weights = torch.from_numpy(weights[:, sizes.argsort(kind="stable")]) # crops of one size are adjacent
         self.constants = None if given_boxes else _box_constants(plan, sizes, key, wrapper.seed)
         self.temperature = wrapper.scaled_by
 
     def forward(
         self,
         image: torch.Tensor, # uint8 (height, width, 3)
-        boxes: torch.Tensor | None = None, # int64 (n, 4) in the resized image, of the crop's size, with `given_boxes`
+        boxes: torch.Tensor | None = None, # int64 (n, 4) in the resized image, of the crop size, if `given_boxes`
     ) -> torch.Tensor: # probabilities (classes,), float32
         "Probabilities averaged over the image's crops."
         expected, (height, width) = self.classifier.preprocessing, image.shape[:2]
         if not self.resized: height, width = _new_size(height, width, expected.resize_to)
         if self.constants is not None:
             placed = {size: _place_boxes(own, height, width, size) for size, own in self.constants.items()}
-        elif boxes is None: raise InputError("this graph takes its boxes as an input")
+        elif boxes is None: raise InputError("this graph was made with given_boxes; pass the boxes as its second input")
         else: placed = {expected.crop_size: boxes}
         how = (expected.resize_to, expected.interpolation, self.swaps)
         cut = _cut_exactly if self.resized else partial(_cut_resized, how=how)
@@ -279,20 +279,20 @@ class ExportedGraph(nn.Module):
         return scale(mean if self.level == "softmax" else mean.softmax(-1), self.temperature)[0]
 
 # %% ../../nbs/deployment/00_export.ipynb #ea1a5f2d
-_OPSET = 18 # ONNX operator set that graphs are written in
+_OPSET = 18 # ONNX operator set of exported graphs
 _AXES = ({0: "height", 1: "width"}, {0: "count"})
 
 def _need(*modules: str) -> None:
-    "Refuse, saying what to install, if a package of the extra is missing."
+    "Raise `InputError` with the install command if a package of the extra is missing."
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
-        raise InputError(f"ONNX needs {', '.join(missing)}, not installed here; "
+        raise InputError(f"ONNX needs {', '.join(missing)}, which is not installed; "
                          "run: pip install 'mid_nbdev[onnx]', or write a .pt2 file")
 
 def _trace(
-    graph: ExportedGraph, # graph
+    graph: ExportedGraph, # graph to trace
 ) -> torch.export.ExportedProgram: # with symbolic height, width and, if given, number of boxes
-    "The graph through `torch.export`. Raises `InputError` for a network that cannot be traced."
+    "Trace a graph with `torch.export`. Raises `InputError` if the network cannot be traced."
     expected = graph.classifier.preprocessing
     image = torch.zeros(expected.resize_to + 70, expected.resize_to + 30, 3, dtype=torch.uint8)
     boxes = () if graph.constants is not None else (torch.zeros(3, 4, dtype=torch.int64),)
@@ -306,17 +306,17 @@ def _trace(
 
 # %% ../../nbs/deployment/00_export.ipynb #37d4c52d
 def export_graph(
-    wrapper: MID, # what to export
+    wrapper: MID, # wrapper to export
     out: str | Path, # file to write, .onnx or .pt2
-    class_names: Sequence[str] = (), # names of the classes, kept in the file
+    class_names: Sequence[str] = (), # by class number, stored in the file
     **options, # key, given_boxes and resized: as `ExportedGraph`
 ) -> Path: # the file
-    "Write a wrapper as one graph. Raises `InputError` for what cannot be exported."
+    "Write a wrapper as one graph. Raises `InputError` if it cannot be exported."
     if not isinstance(wrapper, MID):
         raise InputError(f"wrapper of type {type(wrapper).__name__}: "
                          "expected a MID, whose recipe can be written as a graph")
     out = Path(out)
-    if out.suffix not in (".onnx", ".pt2"): raise InputError(f"out {out}: expected a file that ends in .onnx or .pt2")
+    if out.suffix not in (".onnx", ".pt2"): raise InputError(f"out {out}: expected a file ending in .onnx or .pt2")
     if out.suffix == ".onnx": _need("onnx", "onnxscript")
     expected = wrapper.classifier.preprocessing
     notes = {"network": wrapper.classifier.name, "recipe": str(wrapper.recipe),
@@ -333,17 +333,17 @@ def export_graph(
             written = torch.onnx.export(program, input_names=inputs, output_names=["probabilities"],
                                         opset_version=_OPSET, dynamic_shapes=_AXES[:len(inputs)],
                                         dynamo=True, verbose=False)
-        if written is None: raise InputError(f"{wrapper.classifier.name}: torch.onnx gave no program")
+        if written is None: raise InputError(f"{wrapper.classifier.name}: torch.onnx failed; write a .pt2 file")
         written.model.metadata_props.update(notes)
         written.save(out, external_data=False)
     return out
 
 # %% ../../nbs/deployment/00_export.ipynb #c59fdfe6
-TOLERANCE = 1e-4 # largest difference of a probability between a graph and PyTorch
+TOLERANCE = 1e-4 # largest accepted difference of a probability between a graph and PyTorch
 
 def open_graph(
     path: str | Path, # .onnx file
-    threads: int = 0, # threads of a forward pass; all cores if 0
+    threads: int = 0, # threads per forward pass; 0 for all cores
 ): # onnxruntime.InferenceSession
     "Open an exported graph in ONNX Runtime, on the CPU."
     _need("onnxruntime")
@@ -355,13 +355,13 @@ def open_graph(
 
 def check_graph(
     path: str | Path, # .onnx or .pt2 file
-    wrapper: MID, # what it was made from
+    wrapper: MID, # wrapper it was made from
     images: Sequence, # PIL images, uint8 arrays or uint8 tensors
-    key: str = "", # what its random crops were drawn from
-    resized: bool = False, # does it take resized images?
-    given_boxes: bool = False, # does it take boxes? It then gets the recipe's; its crops must count the same
+    key: str = "", # from which its random crops were drawn
+    resized: bool = False, # whether it takes resized images
+    given_boxes: bool = False, # whether it takes boxes; it is given the recipe's, whose crops must have equal weights
 ) -> float: # largest difference of a probability
-    "Compare a file's probabilities with the eager wrapper's."
+    "Compare the probabilities of an exported file with those of its wrapper."
     expected, plan = wrapper.classifier.preprocessing, Plan((wrapper.recipe,))
     pictures, inputs = [as_pil(image) for image in images], []
     for picture in pictures:
@@ -380,12 +380,12 @@ def check_graph(
 
 # %% ../../nbs/deployment/00_export.ipynb #02f6055a
 def latency(
-    path: str | Path, # .onnx file, boxes inside
+    path: str | Path, # .onnx file with its own boxes
     image: np.ndarray, # uint8 (height, width, 3)
-    repeats: int = 5, # after one that does not count
-    threads: int = 0, # threads of a forward pass; all cores if 0
-) -> float: # milliseconds, the median
-    "How long an exported graph takes for one image."
+    repeats: int = 5, # timed calls, after one that is not timed
+    threads: int = 0, # threads per forward pass; 0 for all cores
+) -> float: # median, milliseconds
+    "The time of an exported graph for one image."
     session, times = open_graph(path, threads), []
     for _ in range(repeats + 1):
         start = time.perf_counter()

@@ -26,7 +26,7 @@ class PathClassifier:
 
     def __init__(
         self,
-        wrapper: Wrapper, # what classifies the images: `MID` or another
+        wrapper: Wrapper, # classifies the images: `MID` or another wrapper
     ):
         if not isinstance(wrapper, Wrapper):
             raise InputError(f"wrapper of type {type(wrapper).__name__}: "
@@ -35,17 +35,17 @@ class PathClassifier:
 
     def fit(
         self,
-        paths=None, # not used
-        labels=None, # not used
+        paths=None, # ignored
+        labels=None, # ignored
     ) -> "PathClassifier":
-        "Nothing: the network is trained."
+        "Return the classifier unchanged, since the network is already trained."
         return self
 
     def predict_proba(
         self,
         paths: Sequence[str | Path], # image files
     ) -> np.ndarray: # probabilities (files, classes), float32
-        "Averaged probabilities, one file after the other. Raises what Pillow raises for a file that cannot be read."
+        "Averaged probabilities, one file at a time. Raises Pillow's error for a file that cannot be read."
         answers = [np.empty((0, len(self.classes_)), np.float32)]
         for path in map(Path, paths):
             with open_image(path) as image: answers.append(self.wrapper(image, keys=[path.name]).cpu().numpy())
@@ -60,7 +60,7 @@ class PathClassifier:
 
 # %% ../../nbs/deployment/01_integrations.ipynb #23e3481f
 class _Cast(nn.Module):
-    "Another precision, from here on."
+    "Cast values to another precision."
 
     def __init__(self, dtype: torch.dtype):
         super().__init__()
@@ -71,8 +71,8 @@ class _Cast(nn.Module):
 def _to_precision(
     classifier: Classifier, # classifier in float32; not changed
     dtype: torch.dtype, # torch.bfloat16 or torch.float16
-) -> Classifier: # a copy that computes in this precision and takes and gives float32
-    "A classifier in half precision."
+) -> Classifier: # a copy that computes in this precision, with float32 inputs and outputs
+    "Copy a classifier in half precision."
     if dtype not in (torch.bfloat16, torch.float16, torch.float32):
         raise InputError(f"precision {dtype}: expected torch.bfloat16 or torch.float16")
     made = copy.deepcopy(classifier)

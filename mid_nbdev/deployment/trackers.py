@@ -24,9 +24,9 @@ def _key(recipe: str, allowed: str = r"[^\w./ -]") -> str: return re.sub(allowed
 
 def run_metrics(
     run: Run, # run
-    baseline: str | None = None, # recipe that gains are over; CC where the run has it
-) -> dict[str, float]: # as "20RC/top1", percent; nll in nats, gains in points
-    "The numbers of a run's report, by recipe and name, without those that are not defined."
+    baseline: str | None = None, # recipe that gains are relative to; None for CC, if the run has it
+) -> dict[str, float]: # by name, such as "20RC/top1": percent; nll in nats, gains in points
+    "The numbers of a run's report by recipe and name, without undefined ones."
     recipes = run.manifest["recipes"]
     table = report(run.rows(), baseline or ("CC" if "CC" in recipes else None)).set_index("recipe")
     found = {f"{_key(recipe)}/{name}": line.get(name) for recipe, line in table.iterrows() for name in _METRICS}
@@ -35,20 +35,21 @@ def run_metrics(
 # %% ../../nbs/deployment/02_trackers.ipynb #trk0008
 def to_fiftyone(
     run: Run, # run
-    source: ImageSource, # its images, files on this machine
-    class_names: Sequence[str] = (), # by class number; the numbers if they are not given
+    source: ImageSource, # its images, as files on this machine
+    class_names: Sequence[str] = (), # by class number; empty for numbers
     baseline: str = "CC", # recipe that corrected and broken images are relative to
-    name: str | None = None, # of the data set; FiftyOne makes one up if it is not given
+    name: str | None = None, # of the data set; None for one that FiftyOne chooses
 ): # a `fiftyone.Dataset`
-    """A run as a FiftyOne data set: a field of predictions per recipe, tags as `corrected_20RC` and `broken_20RC`.
-    Raises `InputError` without FiftyOne, for images in archives, or for a run of other images."""
-    if find_spec("fiftyone") is None: raise InputError("FiftyOne is not installed here; run: pip install fiftyone")
-    if source.archive: raise InputError(f"{source.title or source.root}: FiftyOne opens files, and these are packed")
+    """Make a FiftyOne data set of a run: a field of predictions per recipe, and tags such as `corrected_20RC`.
+    Raises `InputError` if FiftyOne is not installed, images are in archives, or the run is of other images."""
+    if find_spec("fiftyone") is None: raise InputError("FiftyOne is not installed; run: pip install fiftyone")
+    if source.archive:
+        raise InputError(f"{source.title or source.root}: FiftyOne cannot open images in archives; unpack them first")
     import fiftyone
 
     rows, places = run.rows(), {printable(one): str((source.root / one).resolve()) for one in source.names}
     if strange := sorted(set(rows["image"]) - places.keys()):
-        raise InputError(f"{run.folder}: the run has the image {strange[0]!r}, which is not in {source.root}")
+        raise InputError(f"{run.folder}: the run's image {strange[0]!r} is not in {source.root}; give the run's images")
     named = lambda number: class_called(number, class_names)
     before = rows[rows["recipe"] == baseline].set_index("image")["rank"] == 0
     samples = []

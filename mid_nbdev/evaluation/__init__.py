@@ -1,1 +1,1 @@
-"The loop over labelled images, its run folder, its ranks, its verification; corpora."
+"The loop over labelled images, run folders, shared runs, verification, corpora."

@@ -1,1 +1,1 @@
-"What computes: classifiers, their weights by name, engines, and the choice among them."
+"Classifiers, weights by name, engines, and the choice among them."
