@@ -25,7 +25,7 @@ from ..evaluation.evaluate import fit_to_source, score
 from ..evaluation.formats import calibration_on
 from ..networks.choose import load_engine
 from ..networks.classifier import Classifier
-from ..networks.engines import CUDA_SIZES, ENGINES, Engine
+from ..networks.engines import CUDA_SIZES, Engine
 
 # %% ../../nbs/benchmark/03_formats.ipynb #fmtcase1
 _log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def _cases(
     first = _QUICK_BATCH if quick and task.where.type == "cpu" else None # otherwise search for the fastest
     exact, cases = load_engine(classifier, engine, "float32", first, task.where), []
     size, fitted = exact.batch_size if quick else None, calibration_on(classifier, source)
-    offered = [dtype for name in ([*ENGINES] if engine == "auto" else [exact.name]) for dtype in formats_of(task, name)]
+    offered = formats_of(task, engine if engine == "auto" else exact.name)
     for dtype in dict.fromkeys(["float32", *offered]):
         low = dtype != "float32"
         try: ready = load_engine(classifier, engine, dtype, size, task.where, calibration=fitted) if low else exact
