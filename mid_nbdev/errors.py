@@ -10,7 +10,7 @@ class InputError(ValueError):
     """Raised for input that cannot be used; says what was given, what was expected and what to do.
 
     Args:
-        message: The sentence, as "budget 0.5: expected at least 1 crop per image".
+        message: The sentence, such as "budget 0.5: expected at least 1 crop per image".
 
     Example:
         >>> from mid_nbdev import MID, InputError

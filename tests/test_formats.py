@@ -87,7 +87,7 @@ def test_a_size_that_a_network_does_not_take_is_named():
     pytest.importorskip("openvino")
     layers = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 8, 8), torch.nn.Flatten(), torch.nn.Linear(2 * 5 * 5, 7))
     engine = make_engine(Classifier(layers, SMALL, "fixed"), "openvino", batch_size=1)
-    with pytest.raises(InputError, match="fixed does not take crops of 48x48 pixels"), torch.inference_mode():
+    with pytest.raises(InputError, match="fixed does not accept crops of 48x48 pixels"), torch.inference_mode():
         list(engine.outputs([crops_of(48, 1)]))
 
 
@@ -112,7 +112,7 @@ def test_a_run_goes_on_in_its_own_format(int8_run, tiny, photos, caplog):
     int8_run.path(0).unlink()
     with caplog.at_level(logging.INFO):
         again = evaluate_run(tiny, photos, "CC,5FC", int8_run.folder, dtype="auto", tolerance=0, **OPENVINO)
-    assert "dtype auto: int8, as the run was begun" in caplog.text
+    assert "dtype auto: int8, as in the existing run" in caplog.text
     assert again.rows().equals(before)
 
 
@@ -129,7 +129,7 @@ def test_a_run_in_int8_is_computed_again_as_it_was(int8_run, tiny, photos):
 
 def test_images_that_were_replaced_are_not_taken_for_those_that_int8_was_fitted_on(tiny, int8_run):
     other = Calibration(crops_of(40, 20), int8_run.manifest["calibration"])
-    with pytest.raises(InputError, match="int8 was fitted on other images than these"):
+    with pytest.raises(InputError, match="int8 was calibrated on other images"):
         other.quantise(other_graph := formats.Path("of-other-weights.xml"))
     assert not other_graph.exists()
 
@@ -191,12 +191,12 @@ def test_what_int8_cannot_do_is_refused(tiny, photos, monkeypatch):
     picture, many = Image.open(photos.file(0)), [crops_of(40)[0]] * 12
     with pytest.raises(InputError, match="not in int8; use openvino, on the CPU"):
         evaluate(tiny, photos, "CC", dtype="int8", device="cpu")
-    with pytest.raises(InputError, match="fitted on images, and there are none: give some hundreds as `calibration`"):
+    with pytest.raises(InputError, match="needs calibration images: give some hundreds as `calibration`"):
         MID(tiny, "CC", engine="openvino", dtype="int8")(picture)
-    with pytest.raises(InputError, match="calibration holds no images"):
+    with pytest.raises(InputError, match="calibration has no images"):
         MID(tiny, "CC", engine="openvino", dtype="int8", calibration=[])
     needs_nncf()
-    with pytest.raises(InputError, match="expected 10 or more to fit it on, there are 2; give others"):
+    with pytest.raises(InputError, match="expected 10 or more, found 2; give others"):
         evaluate(tiny, photos.take([0, 1, 2]), "CC", dtype="int8", **OPENVINO)
     monkeypatch.setattr(engines, "find_spec", lambda name: None if name == "nncf" else name)
     with pytest.raises(InputError, match=r'dtype int8 needs nncf; run: pip install "mid_nbdev\[cpu\]"'):
@@ -246,9 +246,9 @@ def test_a_network_that_does_not_stand_a_format_is_refused(tiny, monkeypatch):
     "given, message",
     [
         ({"dtype": "auto"}, "dtype auto needs a tolerance"),
-        ({"dtype": "auto", "tolerance": 1.5}, "expected a share of the predictions from 0 to 1"),
-        ({"dtype": "auto", "tolerance": float("nan")}, "expected a share of the predictions from 0 to 1"),
-        ({"dtype": "int8", "tolerance": 0.01}, "is for dtype auto"),
+        ({"dtype": "auto", "tolerance": 1.5}, "expected a share of predictions from 0 to 1"),
+        ({"dtype": "auto", "tolerance": float("nan")}, "expected a share of predictions from 0 to 1"),
+        ({"dtype": "int8", "tolerance": 0.01}, "works only with dtype auto"),
         ({"calibration": "photos"}, "--calibration needs --dtype int8 or auto"),
     ],
 )
@@ -261,7 +261,7 @@ def test_images_to_fit_on_are_a_folder_or_a_glob(photos, tmp_path):
     folder = ComputeOptions(dtype="int8", calibration=str(photos.root)).given()["calibration"]
     some = ComputeOptions(dtype="int8", calibration=f"{photos.root}/1*.png").given()["calibration"]
     assert (len(folder), len(some)) == (30, 10) and some.file(0) == photos.file(10)
-    with pytest.raises(InputError, match="no images there to fit int8 on"):
+    with pytest.raises(InputError, match="no images for int8 calibration"):
         ComputeOptions(dtype="int8", calibration=str(tmp_path / "*.jpg")).given()
     assert VerifyOptions(calibration=str(photos.root)).given().keys() == {"calibration"}
 

@@ -214,7 +214,7 @@ def test_a_cached_graph_that_disagrees_is_converted_anew(hub, monkeypatch, caplo
     for one in (network, other):
         engine = make_engine(Classifier(one, SMALL), "openvino", batch_size=2)
         torch.testing.assert_close(asked(engine), truth(one), rtol=1e-3, atol=1e-4)
-    assert "does not give PyTorch's answers: converting it anew" in caplog.text
+    assert "outputs differ from PyTorch's; converting it again" in caplog.text
 
 
 def test_another_classifier_in_a_wrapper_gets_another_engine(hub):
@@ -783,7 +783,7 @@ def test_probabilities_in_percent_are_refused():
 
 
 def test_another_number_of_rows_than_crops_is_refused():
-    with pytest.raises(InputError, match="gives 1 rows for a batch of .* crops: expected one each"):
+    with pytest.raises(InputError, match="returns 1 rows for a batch of .* crops: expected one each"):
         MID(Classifier(Returns(lambda x: x[:1]), SMALL), "3RC")(IMAGES)
 
 

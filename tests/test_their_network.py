@@ -92,7 +92,7 @@ def test_a_function_of_their_code_makes_the_network(project):
 @pytest.mark.parametrize(("name", "message"), [
     ("my_nets:absent", "has no function 'absent'"), ("my_nots:make", "no module 'my_nots'"),
     ("my_nets:broken", r"ZeroDivisionError: division by zero \(my_nets.py, line"),
-    ("my_nets:none", "gives str; expected a torch.nn.Module"), ("my_nets:make,path=x/y", "could open files"),
+    ("my_nets:none", "returns str; expected a torch.nn.Module"), ("my_nets:make,path=x/y", "could open files"),
     ("my_nets:make,wide=2", "unexpected keyword argument 'wide'"), ("json:loads", "missing 1 required"),
     ("images/my_evil:make", "unknown network 'images/my_evil:make'"),
     ("my_nets:plain", "its preprocessing lacks resize_to"),
@@ -178,7 +178,7 @@ def test_a_wrong_config_is_refused_by_its_entry(project, changed, message):
 
 def test_a_config_of_something_else_is_passed_over(project, caplog):
     caplog.set_level("INFO", "mid_nbdev")
-    others = ({"model_type": "resnet"}, "not of timm's layout"), ({"architecture": "resnet50"}, "of resnet50")
+    others = ({"model_type": "resnet"}, "its layout is not timm's"), ({"architecture": "resnet50"}, "for resnet50")
     for content, said in others:
         (project / "config.json").write_text(json.dumps(content))
         assert load_classifier("timm/test_resnet,num_classes=4", "best.pth").stated_by == "timm's configuration"
@@ -242,7 +242,7 @@ def test_tensors_of_a_loader(project):
 @pytest.mark.parametrize(("tensors", "message"), [
     (torch.zeros(1, 3, 32, 32), "all crops are the same"),
     (torch.zeros(1, 3, 31, 40), "smaller than the network's crop"),
-    (torch.zeros(3, 40, 40), r"got \(3, 40, 40\)"), (torch.zeros(1, 3, 40, 40).byte(), "8-bit images go to MID itself"),
+    (torch.zeros(3, 40, 40), r"got \(3, 40, 40\)"), (torch.zeros(1, 3, 40, 40).byte(), "give 8-bit images to MID"),
     ([1], "got list"), (torch.full((1, 3, 40, 40), float("nan")), "not finite"),
 ])
 def test_other_tensors_are_refused(project, tensors, message):

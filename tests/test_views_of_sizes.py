@@ -161,5 +161,5 @@ def test_matched_larger_views_and_a_run_that_keeps_the_numbers(tmp_path):
     assert not verify_run(run, of_sizes(40, 32), source, device="cpu").problems
     with pytest.raises(InputError, match="a graph cannot match larger views"):
         ExportedGraph(MID(tiny, "FULL"))
-    with pytest.raises(InputError, match="two images or more"):
+    with pytest.raises(InputError, match="give 2 or more"):
         MID(tiny, "FULL").match(IMAGES[0])

@@ -52,7 +52,7 @@ def stop_among(
     logits: torch.Tensor, # logits of every crop of the plan (images, crops, classes)
     boxes: Sequence[np.ndarray], # boxes of each image (crops, 4)
 ) -> dict[AnyRecipe, tuple[torch.Tensor, torch.Tensor]]: # by policy: probabilities (images, classes), crops (images,)
-    "Answers of a plan's policies, as if each had drawn its crops one by one."
+    "Compute the results of a plan's policies, as if each had drawn its crops one by one."
     answers = dict[AnyRecipe, tuple[torch.Tensor, torch.Tensor]]()
     for policy in plan.policies:
         columns = [plan.crops.index(crop) for crop in policy.numbered]
@@ -188,7 +188,7 @@ def _next_group(
     return [queue.popleft() for _ in range(min(pool.batch_size, len(queue)))]
 
 def _next_views(
-    group: list[_Undecided], # images that wait for a view of one size
+    group: list[_Undecided], # images waiting for a view of one size
     most: int, # views per batch
 ) -> list[np.ndarray]: # boxes of each image (n, 4)
     "The next view of each image and, while the batch has room, those that follow and have the same size."

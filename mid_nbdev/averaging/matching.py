@@ -19,16 +19,16 @@ _FLOOR = 0.01 # of the mean variance, added to every variance
 
 @dataclass(frozen=True, eq=False)
 class Matching:
-    "Brings the pooled features of larger views to the statistics of center crops, channel by channel."
+    "Map the pooled features of larger views to the statistics of center crops, channel by channel."
     view_mean: torch.Tensor # of larger views' features (feature_size,)
     crop_mean: torch.Tensor # of center crops' features (feature_size,)
-    ratio: torch.Tensor # of the crops' deviation to the views', above 0 (feature_size,)
+    ratio: torch.Tensor # standard deviation of the crops over that of the views, above 0 (feature_size,)
 
     def __call__(
         self,
         features: torch.Tensor, # of larger views (…, feature_size)
-    ) -> torch.Tensor: # as if they were of center crops, on the same device
-        "The features matched."
+    ) -> torch.Tensor: # with the statistics of center crops, on the same device
+        "Match features."
         view, crop, ratio = (some.to(features) for some in (self.view_mean, self.crop_mean, self.ratio))
         return (features - view) * ratio + crop
 
@@ -37,20 +37,21 @@ class Matching:
         cls,
         numbers: dict[str, list[float]], # from `written`
     ) -> "Matching":
-        "What was written."
+        "Restore a matching."
         return cls(**{name: torch.tensor(values) for name, values in numbers.items()})
 
     def written(self) -> dict[str, list[float]]: # by field
-        "All its numbers, exactly, as JSON takes them."
+        "The exact numbers, ready for JSON."
         return {name: values.tolist() for name, values in vars(self).items()}
 
-VIEW_AND_CROP = make_plan("FULL,CC") # what a matching is fitted on
+VIEW_AND_CROP = make_plan("FULL,CC") # views that a matching is fitted on
 
 def fit_matching(
     features: torch.Tensor | None, # pooled features of `VIEW_AND_CROP` of some images (2 * images, feature_size)
-) -> Matching: # no labels are needed
-    "Measure both statistics. Raises `InputError` for fewer than two images."
-    if features is None or len(features) < 4: raise InputError("larger views are matched on two images or more")
+) -> Matching: # fitted without labels
+    "Fit a matching to the statistics of both views. Raises `InputError` for fewer than two images."
+    if features is None or len(features) < 4:
+        raise InputError("too few images to match larger views on: give 2 or more")
     views, crops = features.unflatten(0, (-1, 2)).unbind(1)
     floor = _FLOOR * views.var(0).mean()
     return Matching(views.mean(0), crops.mean(0), ((crops.var(0) + floor) / (views.var(0) + floor)).sqrt())
@@ -59,8 +60,8 @@ def fit_matching(
 def match_outputs(
     classifier: Classifier, # classifier
     size: int, # side of the views, pixels
-    outputs: tuple[torch.Tensor, ...], # of a batch of them: features, if there are any, and logits
+    outputs: tuple[torch.Tensor, ...], # of a batch of views: features, if any, and logits
 ) -> tuple[torch.Tensor, ...]: # features and logits
-    "Outputs as they are, or of larger views with matched features."
+    "Match the outputs of larger views; other outputs are returned unchanged."
     if classifier.matching is None or size <= classifier.preprocessing.crop_size: return outputs
     return (features := classifier.matching(outputs[0])), classifier.head(features)

@@ -13,30 +13,30 @@ import torch
 from ..errors import InputError
 
 # %% ../../nbs/averaging/06_temperature.ipynb #tmp0004
-RANGE = 0.05, 20.0 # temperatures that are searched
+RANGE = 0.05, 20.0 # range of the search
 
 def check_temperature(
-    temperature: float, # given by the user
+    temperature: float, # any number
 ) -> float: # the same
     "Raise `InputError` for a temperature that is not a number above 0."
     if isinstance(temperature, (int, float)) and 0 < temperature < math.inf: return float(temperature)
-    raise InputError(f"temperature {temperature}: expected a number above 0, as 0.9")
+    raise InputError(f"temperature {temperature}: expected a number above 0, such as 0.9")
 
 def scale(
     probabilities: torch.Tensor, # (…, classes)
     temperature: float, # above 0; 1 changes nothing
 ) -> torch.Tensor: # of the same shape
-    "Probabilities to the power of 1 / temperature, normalised. No ranking changes."
+    "Raise probabilities to the power of 1 / temperature and normalise them; rankings do not change."
     return probabilities if temperature == 1 else (probabilities.log() / temperature).softmax(-1)
 
 # %% ../../nbs/averaging/06_temperature.ipynb #tmp0007
 def _log(probabilities: torch.Tensor) -> torch.Tensor:
-    "Logarithms in double precision; of what is 0 in single precision that of its smallest number."
+    "Logarithms in double precision; a zero counts as the smallest number of single precision."
     return probabilities.double().clamp_min(torch.finfo(torch.float32).tiny).log()
 
 def _solve(excess) -> float:
-    "The temperature at which a function that falls with it is 0; an end of the range if it is nowhere."
-    from scipy.optimize import brentq  # its import takes a third of a second, and who does not fit needs none
+    "Find the zero of a function that decreases with the temperature; an end of the range if there is none."
+    from scipy.optimize import brentq  # imported here: slow, and only needed for fitting
 
     low, high = map(math.log, RANGE)
     if excess(math.exp(low)) <= 0: return math.exp(low)
@@ -47,7 +47,7 @@ def fit_temperature(
     probabilities: torch.Tensor, # averaged, (images, classes)
     labels: torch.Tensor, # class numbers (images,)
 ) -> float: # from 0.05 to 20
-    "The temperature of the greatest likelihood."
+    "Fit the temperature by maximum likelihood (Guo et al., 2017)."
     logs = _log(probabilities)
     observed = logs.gather(-1, labels[:, None]).mean()
 
@@ -58,8 +58,8 @@ def fit_temperature(
 
 def match_confidence(
     probabilities: torch.Tensor, # averaged, (images, classes)
-    confidence: float, # mean probability of the predictions that is wanted
+    confidence: float, # mean confidence to reach
 ) -> float: # from 0.05 to 20
-    "The temperature under which predictions are as confident as wanted, on average. No labels are needed."
+    "Find the temperature that gives predictions this mean confidence, without labels."
     logs = _log(probabilities)
     return _solve(lambda temperature: float((logs / temperature).softmax(-1).amax(-1).mean() - confidence))

@@ -23,26 +23,26 @@ from ..networks.engines import TorchEngine
 _log = logging.getLogger(__name__)
 
 def checked_tensors(
-    tensors, # what a loader gives
-    plan: Plan, # of one recipe: which crops are wanted
+    tensors, # a loader's batch
+    plan: Plan, # plan of one recipe
     crop_size: int, # side of the network's crop, pixels
 ) -> torch.Tensor: # float32 (images, 3, height, width)
-    "A batch of normalised images. Raises `InputError` for another kind, or where a recipe has no room."
+    "Check a batch of normalised images. Raises `InputError` for other input, or if the recipe's crops do not fit."
     if not isinstance(tensors, torch.Tensor) or tensors.ndim != 4 or tensors.shape[1] != 3:
         what = tuple(tensors.shape) if isinstance(tensors, torch.Tensor) else type(tensors).__name__
         raise InputError(f"from_tensors got {what}: expected one tensor (images, 3, height, width)")
     if not tensors.is_floating_point():
-        raise InputError(f"from_tensors got {tensors.dtype}: expected normalised floats; 8-bit images go to MID itself")
-    plan.require_fixed("give images to MID itself")
+        raise InputError(f"from_tensors got {tensors.dtype}: expected normalised floats; give 8-bit images to MID")
+    plan.require_fixed("pass images to MID itself")
     height, width, recipe = *tensors.shape[2:], plan.recipes[0]
     if min(height, width) < crop_size:
         raise InputError(f"tensors of {height}x{width} pixels are smaller than the network's crop of {crop_size}")
     if any(kind.endswith("FULL") for kind, _ in plan.crops):
-        raise InputError(f"recipe {recipe}: tensors do not say what the whole image is; leave out FULL and MFULL")
+        raise InputError(f"recipe {recipe}: tensors do not contain the whole image; leave out FULL and MFULL")
     views = {kind.startswith("M") for kind, _ in plan.crops}
     if height == width == crop_size and recipe.crops > 1 and views == {False}:
         raise InputError(f"recipe {recipe}: tensors of {height}x{width} pixels are as large as the network's crop, so "
-                         "all crops are the same; have the loader crop less, or use mirror images, as CC+MCC")
+                         "all crops are the same; let the loader crop less, or use mirror images such as CC+MCC")
     if not tensors.isfinite().all(): raise InputError("from_tensors got values that are not finite (NaN or infinity)")
     if tensors.numel() and 0 <= tensors.min() and tensors.max() <= 1:
         _log.warning("from_tensors: all values are within 0 and 1, as before Normalize; expected normalised tensors")
@@ -50,16 +50,16 @@ def checked_tensors(
 
 # %% ../../nbs/averaging/07_tensors.ipynb #ten0007
 class _Normalised(Graph):
-    "From crops (n, side, side, 3) that are normalised to features, if there are any, and logits."
+    "Map normalised crops (n, side, side, 3) to features, if any, and logits."
 
     def forward(self, crops: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return self.outputs(crops.permute(0, 3, 1, 2))
 
 def tensor_engine(
     classifier: Classifier, # on its device
-    batch_size: int, # most crops a forward pass
-) -> TorchEngine: # for crops that are normalised already
-    "PyTorch as it is, without the classifier's normalisation."
+    batch_size: int, # maximum number of crops per forward pass
+) -> TorchEngine: # for normalised crops
+    "Build a PyTorch engine without the classifier's normalisation."
     engine = TorchEngine(classifier, batch_size=batch_size)
     engine.graph = _Normalised(classifier)
     return engine
@@ -68,10 +68,10 @@ def tensor_boxes(
     images: torch.Tensor, # (images, 3, height, width)
     plan: Plan, # recipes
     crop_size: int, # side of a crop, pixels
-    keys: Sequence[str] | None, # a name per image; their pixels if not given
+    keys: Sequence[str] | None, # keys of the images; None to use their pixels
     seed: int, # of the random crops
-) -> tuple[list[tuple[torch.Tensor, np.ndarray]], torch.Tensor]: # images with their different boxes; each crop's place
-    "Images as they are cut, and where the output of each of the plan's crops will be."
+) -> tuple[list[tuple[torch.Tensor, np.ndarray]], torch.Tensor]: # images with distinct boxes; where each output is
+    "Draw the distinct boxes of each image, and find the output of each of the plan's crops."
     if keys is None: keys = [blake2b(image.cpu().numpy().tobytes(), digest_size=16).hexdigest() for image in images]
     if len(keys) != len(images): raise InputError(f"{len(keys)} keys for {len(images)} images: expected one each")
     placed, places, seen = [], [np.zeros(0, dtype=np.int64)], 0

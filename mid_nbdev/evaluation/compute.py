@@ -25,74 +25,74 @@ from ..networks.process import usable_cores
 # %% ../../nbs/evaluation/08_compute.ipynb #cmp1class
 @dataclass(frozen=True)
 class Compute:
-    """Where and how an evaluation is computed: `device`, `engine`, `dtype`, `batch_size`, `workers`, `tolerance`,
+    """Settings of a computation: `device`, `engine`, `dtype`, `batch_size`, `workers`, `tolerance`,
     `calibration`."""
-    device: str | None = None # as "cpu" or "cuda:0"; a GPU if there is one
-    engine: str | Engine = "eager" # one of `ENGINES`, "auto" (the fastest that agrees with PyTorch), or a ready one
-    dtype: str = "float32" # precision of the forward pass, one of `DTYPES`, or "auto", within the tolerance
-    batch_size: int | None = None # crops a forward pass; measured if not given, see `load_engine`
-    workers: int | None = None # threads that decode: one a core, at most 16, if not given
-    tolerance: float | None = None # for dtype "auto": share of predictions, 0 to 1, that a format may change
-    calibration: ImageSource | Calibration | None = None # images to fit int8 on; some of those evaluated if not given
+    device: str | None = None # such as "cpu" or "cuda:0"; None for a GPU if there is one
+    engine: str | Engine = "eager" # one of `ENGINES`, "auto" (the fastest that agrees with PyTorch), or a loaded one
+    dtype: str = "float32" # one of `DTYPES`, or "auto" for the fastest within the tolerance
+    batch_size: int | None = None # crops per forward pass; None to measure, see `load_engine`
+    workers: int | None = None # decoding threads; None for one per core, at most 16
+    tolerance: float | None = None # share of predictions, 0 to 1, that dtype "auto" may change
+    calibration: ImageSource | Calibration | None = None # images for int8; None for some of those evaluated
 
     def __post_init__(self):
         if isinstance(self.engine, str): return
-        for name in ("dtype", "calibration"): # of an engine that is ready, its own
+        for name in ("dtype", "calibration"): # a loaded engine has its own
             object.__setattr__(self, name, getattr(self.engine, name, getattr(self, name)))
 
     @classmethod
     def of(
         cls,
-        function: Callable, # what the user called; its options are named in the message
-        options: dict[str, Any], # what it was given beyond its own parameters
+        function: Callable, # called by the user; named in messages
+        options: dict[str, Any], # its keyword arguments
     ) -> "Compute":
-        "Settings from a function's options. Raises `TypeError` naming the function and the options there are."
+        "Settings from a function's options. Raises `TypeError` for an unknown one, listing the valid ones."
         names = [field.name for field in fields(cls)]
         if unknown := [name for name in options if name not in names]:
             own = [one.name for one in signature(function).parameters.values() if one.default is not one.empty]
             raise TypeError(f"{function.__name__}() has no option {unknown[0]!r}; its options are {', '.join(own)}")
         return cls(**options)
 
-    def threads(self) -> int: # 0 decodes in the thread that evaluates
-        "How many threads decode."
+    def threads(self) -> int: # 0 to decode in the evaluating thread
+        "Number of decoding threads."
         return min(16, usable_cores()) if self.workers is None else self.workers
 
     def place(self) -> torch.device:
-        "The device: a ready engine's own, or the one asked for, or a GPU if there is one."
+        "The device: a loaded engine's own, the given one, or a GPU if there is one."
         if not isinstance(self.engine, str): return self.engine.classifier.device
         return pick_device(self.device, "openvino" if self.dtype == "int8" else self.engine)
 
     def load_engine(
         self,
         classifier: Classifier, # classifier; moved to the device
-        crops: int, # how many there are to forward
+        crops: int, # number of crops to forward
     ) -> Engine:
-        "The engine: the one that is ready, or the one that `load_engine` makes."
+        "The given engine if it is loaded, or the one that `load_engine` makes."
         if not isinstance(self.engine, str): return self.engine
         fitted = self.calibration if isinstance(self.calibration, Calibration) else None
         return load_engine(classifier, self.engine, self.dtype, self.batch_size, self.place(), crops, fitted)
 
 # %% ../../nbs/evaluation/08_compute.ipynb #cmp2fmts
 def fitted_on(
-    compute: Compute, # how it will be computed
+    compute: Compute, # compute settings
     classifier: Classifier, # classifier
     source: ImageSource, # images that will be evaluated
-    key: str = "", # what the crops of an earlier fit are called
-) -> Calibration: # what int8 is fitted on
-    "The images given to fit on, or some of the source's."
+    key: str = "", # key of the crops of an earlier calibration
+) -> Calibration: # for int8
+    "The given calibration images, or some of the source's."
     given = compute.calibration
     if isinstance(given, Calibration): return given
     if given is None: return calibration_on(classifier, source, key, False, compute.threads())
     return calibration_on(classifier, given, "", True, compute.threads())
 
 def settle(
-    compute: Compute, # how it will be computed
+    compute: Compute, # compute settings
     classifier: Classifier, # classifier; moved to the device
     source: ImageSource, # images that will be evaluated
-    crops: int, # how many there are to forward
-    quiet: bool = False, # say nothing, since the evaluation to come says it?
-) -> tuple[Compute, dict]: # with a format that is decided, and what was measured of it, for a manifest
-    """Measure what a lower precision, or decoding in reduced size, changes on some of the images, before it is used;
+    crops: int, # number of crops to forward
+    quiet: bool = False, # whether to log nothing, because the evaluation will
+) -> tuple[Compute, dict]: # with a chosen format; its measured effect, for the manifest
+    """Measure the effect of a lower precision, or of decoding in reduced size, on some of the images before its use;
     choose a precision for "auto"."""
     check_tolerance(compute.tolerance, compute.dtype)
     if not isinstance(compute.engine, str): return compute, {}
@@ -107,11 +107,11 @@ def settle(
 _log = logging.getLogger(__name__)
 
 def as_begun(
-    compute: Compute, # how it shall be computed
-    kept: dict, # the manifest of an existing run
-) -> Compute: # with the run's engine and format where they were left open
+    compute: Compute, # compute settings
+    kept: dict, # manifest of an existing run
+) -> Compute: # with the run's engine and format where not given
     "Settings to resume an existing run."
     dtype = kept["dtype"] if compute.dtype == "auto" else compute.dtype
-    if compute.dtype == "auto": _log.info("dtype auto: %s, as the run was begun", dtype)
+    if compute.dtype == "auto": _log.info("dtype auto: %s, as in the existing run", dtype)
     engine = kept["engine"] if compute.engine == "auto" else compute.engine
     return replace(compute, engine=engine, dtype=dtype, tolerance=None)

@@ -35,8 +35,8 @@ _AGREEMENT = 1e-4 # largest difference of a probability, in float32
 def _disagreement(
     classifier: Classifier, # classifier
     engine: Engine, # engine
-) -> tuple[int, float]: # how many predictions differ from PyTorch's, and the largest difference of a probability
-    "Compare an engine with PyTorch in float32 on crops made for it."
+) -> tuple[int, float]: # changed predictions, and the largest difference of a probability
+    "Compare an engine with PyTorch in float32 on synthetic crops."
     crop_size, size = classifier.preprocessing.crop_size, engine.batch_size
     coarse = torch.rand(max(8, size), 3, 7, 7, generator=torch.Generator().manual_seed(0))
     smooth = nn.functional.interpolate(coarse, crop_size, mode="bilinear").mul(255).byte()
@@ -52,20 +52,20 @@ def _disagreement(
 def crop_rate(
     engine: Engine, # engine
     crop_size: int, # side of a crop, pixels
-    device: torch.device, # where the crops lie
-    seconds: float = 0.3, # how long to measure; on a GPU a second at least
-) -> float: # crops a second
-    "Speed of an engine on crops in memory, once it compiles and tries no more algorithms."
+    device: torch.device, # device of the crops
+    seconds: float = 0.3, # seconds to measure; on a GPU at least one
+) -> float: # crops per second
+    "Measure the throughput of an engine on crops in memory, after compilation and the choice of algorithms."
     shape = engine.batch_size, crop_size, crop_size, 3
     batch = torch.randint(0, 256, shape, dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
     on_gpu, state = device.type == "cuda", {"crops": 0, "start": 0.0}
 
     def batches(seconds, together):
-        state.update(crops=0, start=time.perf_counter()) # an engine looks at its classifier before it asks for a batch
+        state.update(crops=0, start=time.perf_counter()) # an engine checks its classifier before it asks for a batch
         while time.perf_counter() - state["start"] < seconds:
             state["crops"] += together * len(batch)
             yield from [batch] * together
-            if on_gpu: torch.cuda.synchronize(device) # else only the launches would be timed
+            if on_gpu: torch.cuda.synchronize(device) # otherwise only the launches would be timed
 
     def measure(seconds, together=1):
         for _ in engine.outputs(batches(seconds, together)): pass
@@ -81,25 +81,25 @@ def crop_rate(
 # %% ../../nbs/networks/07_choose.ipynb #fitting1
 def fitting_batch(
     engine: str, # one of `ENGINES`
-    device: torch.device, # where it computes
-    crops: int, # how many there are to forward
+    device: torch.device, # device of the engine
+    crops: int, # number of crops to forward
 ) -> int | None: # crops per forward pass; None for the engine's own
-    "A batch for what is compiled for one size: a power of two, so that few are compiled and few crops filled in."
+    "Batch size of an engine that compiles for each size: a power of two, for few compilations and little padding."
     if engine != "compile": return None
     most = CUDA_SIZES[0] if device.type == "cuda" else ENGINES[engine].sizes[0]
     return min(most, 2 ** (max(1, crops) - 1).bit_length())
 
 # %% ../../nbs/networks/07_choose.ipynb #5203d43d
 class _Measured(NamedTuple):
-    "Speed of an engine at a batch size."
+    "Throughput of an engine at a batch size."
     engine: str # one of `ENGINES`
-    batch_size: int # crops a forward pass
-    rate: float # crops a second
+    batch_size: int # crops per forward pass
+    rate: float # crops per second
 
 def processor(
-    device: torch.device = torch.device("cpu"), # where it is computed
-) -> str: # as "AMD EPYC 9R14, 2 cores"
-    "Name of the processor that computes."
+    device: torch.device = torch.device("cpu"), # device of the computation
+) -> str: # such as "AMD EPYC 9R14, 2 cores"
+    "Name of a device's processor."
     if device.type == "cuda": return torch.cuda.get_device_name(device)
     try: name = next(line.partition(":")[2].strip() for line in open("/proc/cpuinfo") if line.startswith("model name"))
     except (OSError, StopIteration): name = platform.processor() or platform.machine()
@@ -109,7 +109,7 @@ def _candidates(
     dtype: str, # precision
     device: torch.device, # device
 ) -> list[str]: # engines
-    "The engines that can be had and are worth trying."
+    "The engines that are available and worth trying."
     names: list[str] = []
     for name in ("eager", "openvino", "onnxruntime", "compile"):
         try: check_engine(name, dtype, device)
@@ -120,12 +120,12 @@ def _candidates(
 # %% ../../nbs/networks/07_choose.ipynb #f8b297e3
 def _calibrate(
     classifier: Classifier, # classifier; moved to the device
-    name: str = "auto", # one of `ENGINES`, or all that are installed
+    name: str = "auto", # one of `ENGINES`, or "auto" for all that are installed
     dtype: str = "float32", # one of `DTYPES`
-    device: torch.device | None = None, # the CPU if not given
-    sizes: Iterable[int] | None = None, # batch sizes to try; each engine's own if not given
-    seconds: float = 0.3, # how long to measure each
-    calibration: Quantiser | None = None, # what int8 is fitted on
+    device: torch.device | None = None, # None for the CPU
+    sizes: Iterable[int] | None = None, # batch sizes to try; None for each engine's own
+    seconds: float = 0.3, # seconds to measure each
+    calibration: Quantiser | None = None, # calibration of int8
 ) -> list[_Measured]: # fastest first; only engines that agree with PyTorch
     "Measure engines and batch sizes."
     device = device or torch.device("cpu")
@@ -143,7 +143,7 @@ def _calibrate(
             measured.append(_Measured(kind, engine.batch_size, rate))
             if size / rate > 1 or engine.batch_size < size: break
     if not measured:
-        raise InputError(f"engine {name}: its answers for {classifier.name} are not PyTorch's; use eager")
+        raise InputError(f"engine {name}: its outputs for {classifier.name} differ from PyTorch's; use eager")
     return sorted(measured, key=lambda line: -line.rate)
 
 # %% ../../nbs/networks/07_choose.ipynb #ea4c6f04
@@ -155,9 +155,9 @@ def _remembered(
     name: str, # an engine or "auto"
     dtype: str, # precision
     device: torch.device, # device
-    calibration: Quantiser | None = None, # what int8 is fitted on
+    calibration: Quantiser | None = None, # calibration of int8
 ) -> list[_Measured]: # fastest first
-    "What `_calibrate` found here before, or finds now."
+    "Measure engines, or read the measurement from the cache."
     file = f"{cache_key(classifier, name, dtype, processor(device), str(usable_cores()))}.json"
     read = lambda kept: [_Measured(*line) for line in kept]
     return remembered(file, read, lambda: _calibrate(classifier, name, dtype, device, calibration=calibration))
@@ -166,14 +166,14 @@ def load_engine(
     classifier: Classifier, # classifier; moved to the device
     name: str = "auto", # one of `ENGINES`, or the fastest that agrees with PyTorch
     dtype: str = "float32", # one of `DTYPES`
-    batch_size: int | None = None, # crops a forward pass; measured if not given
-    device: torch.device | None = None, # the CPU if not given
-    crops: int = _WORTH_MEASURING, # how many crops there are to do
-    calibration: Quantiser | None = None, # what int8 is fitted on
-) -> Engine: # ready
-    "The engine to use, with its batch size. Raises `InputError` if it is not available."
+    batch_size: int | None = None, # crops per forward pass; None to measure
+    device: torch.device | None = None, # None for the CPU
+    crops: int = _WORTH_MEASURING, # number of crops to forward
+    calibration: Quantiser | None = None, # calibration of int8
+) -> Engine: # ready to use
+    "Load an engine with its batch size. Raises `InputError` if it is not available."
     device = device or torch.device("cpu")
-    if name == "auto" and dtype == "int8": name = "openvino" # no other computes in it
+    if name == "auto" and dtype == "int8": name = "openvino" # the only one with int8
     if name != "auto": check_engine(name, dtype, device)
     elif dtype not in DTYPES: raise InputError(f"dtype {dtype!r}: expected {', '.join(DTYPES)}")
     if crops < _WORTH_MEASURING or (name != "auto" and batch_size is not None):

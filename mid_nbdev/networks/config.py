@@ -20,29 +20,29 @@ from ..errors import InputError
 
 # %% ../../nbs/networks/10_config.ipynb #cfg0005
 NAME = "config.json" # the file beside a checkpoint
-_LARGEST = 2**24 # bytes of a file that is read
+_LARGEST = 2**24 # largest file to read, bytes
 _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    "What a `config.json` states."
-    architecture: str = "" # as timm calls it; empty if it is not stated
-    num_classes: int | None = None # how many classes
-    fields: dict[str, Any] = field(default_factory=dict) # of `Preprocessing`, as far as they are stated
-    label_names: tuple[str, ...] = () # names of the classes by number, if they are stated
+    "The content of a `config.json`."
+    architecture: str = "" # timm's name; empty if not stated
+    num_classes: int | None = None # number of classes
+    fields: dict[str, Any] = field(default_factory=dict) # stated fields of `Preprocessing`
+    label_names: tuple[str, ...] = () # by class number; empty if not stated
     temperatures: dict[str, float] = field(default_factory=dict) # of averaged probabilities, by recipe
 
 # %% ../../nbs/networks/10_config.ipynb #cfgfields1
 def _numbers(value, count: int) -> bool:
-    "Is it a list of so many finite numbers?"
+    "Whether a value is a list of `count` finite numbers."
     plain = isinstance(value, list) and len(value) == count
     return plain and all(isinstance(one, (int, float)) and math.isfinite(one) for one in value)
 
 def _fields(
     stated: dict, # timm's pretrained_cfg
-    own: dict, # what this library wrote beside it
-) -> dict[str, Any]: # fields of `Preprocessing` that are stated
-    "Preprocessing in timm's words. Raises `ValueError` naming an entry that is none."
+    own: dict, # this library's own entries
+) -> dict[str, Any]: # stated fields of `Preprocessing`
+    "Translate timm's preprocessing. Raises `ValueError` naming an invalid entry."
     found: dict[str, Any] = {}
     size, share = (stated.get(f"test_{name}") or stated.get(name) for name in ("input_size", "crop_pct"))
     if size is not None:
@@ -52,7 +52,7 @@ def _fields(
         if not isinstance(share, (int, float)) or not 0 < share <= 100: raise ValueError(f"crop_pct {share}")
         if size is not None: found["resize_to"] = math.floor(size[1] / share)
     if (mode := stated.get("crop_mode") or "center") != "center":
-        raise ValueError(f"crop_mode {mode}, and only center is supported")
+        raise ValueError(f"crop_mode {mode}: only center is supported")
     for name in ("mean", "std"):
         if name not in stated: continue
         if not _numbers(stated[name], 3): raise ValueError(f"{name} {stated[name]}")
@@ -62,7 +62,7 @@ def _fields(
 
 # %% ../../nbs/networks/10_config.ipynb #cfgparsed1
 def _parsed(content: dict) -> NetworkConfig:
-    "What a file states. Raises `ValueError` for an entry that is none."
+    "Parse the content of a file. Raises `ValueError` for an invalid entry."
     stated = content.get("pretrained_cfg", content) # timm's older layout has one level
     own = content.get("mid_nbdev", {})
     if not isinstance(stated, dict) or not isinstance(own, dict): raise ValueError("pretrained_cfg")
@@ -83,7 +83,7 @@ def _parsed(content: dict) -> NetworkConfig:
 
 # %% ../../nbs/networks/10_config.ipynb #cfgread001
 def _content(path: Path) -> dict | None:
-    "What a file holds; none if its layout is not timm's. Raises `InputError` for invalid JSON."
+    "Read the content of a file; None if its layout is not timm's. Raises `InputError` for invalid JSON."
     try:
         with path.open("rb") as file: text = file.read(_LARGEST + 1)
         content = json.loads(text) if len(text) <= _LARGEST else None
@@ -93,52 +93,52 @@ def _content(path: Path) -> dict | None:
     return content if {"pretrained_cfg", "architecture"} & content.keys() else None
 
 def read_config(
-    folder: str | Path, # where a checkpoint or a graph is
-) -> NetworkConfig | None: # none if there is no such file, or its layout is not timm's
-    "Read a folder's config.json. Raises `InputError` naming an entry that cannot be right."
+    folder: str | Path, # folder of a checkpoint or a graph
+) -> NetworkConfig | None: # None without such a file, or if its layout is not timm's
+    "Read a folder's config.json. Raises `InputError` naming an invalid entry."
     path = Path(folder) / NAME
     if not path.is_file(): return None
     if (content := _content(path)) is None:
-        _log.info("%s is passed over: it is not of timm's layout (it has no pretrained_cfg)", path)
+        _log.info("%s is ignored: its layout is not timm's (it has no pretrained_cfg)", path)
         return None
     try: return _parsed(content)
     except ValueError as error:
-        raise InputError(f"{path}: {error}: not what timm writes; correct it or move it away") from error
+        raise InputError(f"{path}: {error}: expected timm's layout; correct the file or move it away") from error
 
 def _config_beside(
     checkpoint: str | Path | None, # file of weights
-    architecture: str, # of the network they are for, as its library calls it
-) -> NetworkConfig | None: # none if there is none, or it is another network's
-    "The config.json beside a checkpoint."
+    architecture: str, # network's name in its library
+) -> NetworkConfig | None: # None without one, or if it is another network's
+    "Read the config.json beside a checkpoint."
     config = read_config(Path(checkpoint).parent) if checkpoint is not None else None
     if config is None: return None
     named, own = (name.rpartition("/")[2].removeprefix("tf_") for name in (config.architecture, architecture))
     by_code = ":" in own and ":" not in named # then it may be of any architecture
     if by_code or not named or own in (named, named.partition(".")[0]): return config
-    _log.info("%s beside %s is passed over: it is of %s, not of %s", NAME, Path(checkpoint or "").name,
+    _log.info("%s beside %s is ignored: it is for %s, not for %s", NAME, Path(checkpoint or "").name,
               config.architecture, architecture)
     return None
 
 def config_for(
-    architecture: str, # of a network, as its library calls it; or local-dir:FOLDER
-    checkpoint: str | Path | None, # file of weights, if they are not the library's
-) -> NetworkConfig: # an empty one if there is none
-    "What the config.json beside a checkpoint states; of a `local-dir:` all but the preprocessing, which timm reads."
+    architecture: str, # network's name in its library, or local-dir:FOLDER
+    checkpoint: str | Path | None, # file of weights; None for the library's
+) -> NetworkConfig: # empty if there is none
+    "Read the config.json beside a checkpoint; for `local-dir:` all but the preprocessing, which timm reads."
     source, _, place = architecture.partition(":")
     if source != "local-dir": return _config_beside(checkpoint, architecture) or NetworkConfig()
     try: return replace(read_config(place) or NetworkConfig(), fields={})
-    except InputError as error: _log.warning("%s", error) # timm reads the file in its own way
+    except InputError as error: _log.warning("%s", error) # timm reads the file itself
     return NetworkConfig()
 
 # %% ../../nbs/networks/10_config.ipynb #cfgwhose01
 _ALL = 5 # fields of `Preprocessing`
 
 def whose(
-    stated_by: str, # whose preprocessing it was without the file
-    config: NetworkConfig, # what the file beside the checkpoint states
+    stated_by: str, # origin of the preprocessing without the file
+    config: NetworkConfig, # content of the file beside the checkpoint
     given: dict[str, Any], # fields given by the user
 ) -> str: # in words
-    "Whose preprocessing it is."
+    "Describe the origin of the preprocessing."
     beside = "config.json beside the checkpoint"
     if len(config.fields) == _ALL: stated_by = beside
     elif config.fields: stated_by = f"{stated_by}; {beside}: {', '.join(config.fields)}".removeprefix("; ")
@@ -147,32 +147,32 @@ def whose(
 def stated_names(
     names, # label_names of a config.json, or of timm's configuration
     classifier, # network
-) -> tuple[str, ...]: # by class number; empty if they are not as many as the classes
-    "The names of a network's classes."
+) -> tuple[str, ...]: # by class number; empty if their number is not that of the classes
+    "Check the stated names of a network's classes."
     plain = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
     if plain and len(names) in (0, classifier.num_classes): return tuple(names)
-    _log.warning("%s: %d label_names for %d classes are left out", classifier.name, len(names), classifier.num_classes)
+    _log.warning("%s: %d label_names for %d classes are ignored", classifier.name, len(names), classifier.num_classes)
     return ()
 
 # %% ../../nbs/networks/10_config.ipynb #cfg0007
 def _crop_pct(resize_to: int, crop_size: int) -> float:
-    "A share of which timm makes this resize."
+    "A crop_pct from which timm computes this resize."
     share = crop_size / resize_to
     return share if math.floor(crop_size / share) == resize_to else crop_size / (resize_to + 1e-6)
 
 def config_content(
-    classifier, # network, as `load_classifier` gives it
-    label_names: list[str], # names of the classes by number
-    **own, # what else to keep: recipe, graph, temperatures
-) -> dict: # as timm reads it
-    "What a config.json says of a network."
+    classifier, # network, as from `load_classifier`
+    label_names: list[str], # by class number
+    **own, # further entries: recipe, graph, temperatures
+) -> dict: # in timm's layout
+    "Describe a network as a config.json does."
     expected, name = classifier.preprocessing, re.sub("^timm/|[,.](?=[^:]*$).*", "", classifier.name)
-    if name.startswith("efficientnet_lite"): name = f"tf_{name}" # as timm calls the packaged ones
+    if name.startswith("efficientnet_lite"): name = f"tf_{name}" # timm's names of the packaged ones
     size = [3, expected.crop_size, expected.crop_size]
     stated = {"input_size": size, "crop_pct": _crop_pct(expected.resize_to, expected.crop_size), "crop_mode": "center",
               "interpolation": plain_interpolation(expected.interpolation), "mean": list(expected.mean),
               "std": list(expected.std), "num_classes": classifier.num_classes}
-    named = list(label_names) if len(set(label_names)) == classifier.num_classes else [] # each name is one class's
+    named = list(label_names) if len(set(label_names)) == classifier.num_classes else [] # names are distinct
     kept = {"network": classifier.name, "interpolation": expected.interpolation, **own}
     return {"architecture": name, "num_classes": classifier.num_classes,
             "num_features": classifier.feature_size, "label_names": named, "pretrained_cfg": stated,
@@ -181,13 +181,13 @@ def config_content(
 def config_bytes(
     content: dict, # from `config_content`
 ) -> bytes: # JSON
-    "A config.json as it is written."
+    "Serialise a config.json."
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 def own_content(
-    folder: Path, # where a graph is to be written
-) -> dict | None: # none if there is no such file; empty if another program wrote it
-    "What a config.json of this library holds."
+    folder: Path, # folder for a graph
+) -> dict | None: # None without such a file; empty if another program wrote it
+    "Read a config.json that this library wrote."
     if not (path := folder / NAME).exists(): return None
     try: content = _content(path)
     except InputError: content = None

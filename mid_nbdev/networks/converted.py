@@ -36,7 +36,7 @@ from .views import Watch, fingerprint, was_looked_at
 
 # %% ../../nbs/networks/11_converted.ipynb #677a37d0
 class Graph(nn.Module):
-    "From uint8 crops (n, crop, crop, 3) to features (n, feature_size), if there are any, and logits (n, num_classes)."
+    "Map uint8 crops (n, crop, crop, 3) to features (n, feature_size), if any, and logits (n, num_classes)."
 
     def __init__(
         self,
@@ -48,15 +48,15 @@ class Graph(nn.Module):
     def forward(
         self,
         pixels: torch.Tensor, # uint8 crops (n, crop, crop, 3)
-    ) -> tuple[torch.Tensor, ...]: # features if there are any, and logits
-        "Features, if there are any, and logits of uint8 crops (n, crop, crop, 3)."
+    ) -> tuple[torch.Tensor, ...]: # features, if any, and logits
+        "Compute the outputs of uint8 crops."
         return self.outputs(self.classifier.preprocessing.normalise(pixels.permute(0, 3, 1, 2)))
 
     def outputs(
         self,
         crops: torch.Tensor, # normalised (n, 3, crop, crop)
-    ) -> tuple[torch.Tensor, ...]: # features if there are any, and logits
-        "Features, if there are any, and logits of normalised crops."
+    ) -> tuple[torch.Tensor, ...]: # features, if any, and logits
+        "Compute the outputs of normalised crops."
         first = self.classifier._body_output(crops)
         if self.classifier.split_error: return (first,)
         return first.flatten(1), self.classifier.head(first.flatten(1))
@@ -64,7 +64,7 @@ class Graph(nn.Module):
 # %% ../../nbs/networks/11_converted.ipynb #31c95595
 def cache_key(
     classifier: Classifier, # classifier
-    *details: str, # what else it depends on
+    *details: str, # what else the file depends on
 ) -> str: # 16 hexadecimal digits
     "Name of the file converted from a classifier."
     libraries = ("mid_nbdev", "torch", "timm", "torchvision", "openvino", "onnxruntime")
@@ -74,8 +74,8 @@ def cache_key(
     return sha256("\0".join(known).encode()).hexdigest()[:16]
 
 def write_converted(
-    path: Path, # of the file that other processes open, in the cache
-    write: Callable[[str], None], # writes it and what belongs to it into the folder of a path
+    path: Path, # file in the cache, which other processes may open
+    write: Callable[[str], None], # writes the file, and those that belong to it, to a path
 ) -> None:
     "Write a converted network into the cache atomically."
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -85,12 +85,12 @@ def write_converted(
 
 def _converted(
     classifier: Classifier, # classifier
-    suffix: str, # of the file
-    convert: Callable[[nn.Module, torch.Tensor, str], None], # writes the file from graph, example and path
-    anew: bool = False, # even if it was converted before?
-    side: int | None = None, # of the crops, pixels; the classifier's if not given
+    suffix: str, # file extension
+    convert: Callable[[nn.Module, torch.Tensor, str], None], # writes the file, from graph, example and path
+    anew: bool = False, # whether to convert even if there is a cached file
+    side: int | None = None, # side of the crops, pixels; None for the classifier's
 ) -> Path: # the file
-    "A converted network: from the cache, or converted now."
+    "Find a converted network in the cache, or convert it."
     path = cache_file(name := f"{cache_key(classifier)}{f'-{side}' if side else ''}{suffix}")
     if anew or not path.exists():
         path, size = cache_folder() / name, side or classifier.preprocessing.crop_size
@@ -101,17 +101,17 @@ def _converted(
 
 # %% ../../nbs/networks/11_converted.ipynb #cnvchk001
 _log = logging.getLogger(__name__)
-_agreed: set[tuple[str, str]] = set() # engines and fingerprints of classifiers that were compared in this process
+_agreed: set[tuple[str, str]] = set() # engines and fingerprints of classifiers compared in this process
 
 class _Checked(Protocol):
     "An engine that is compared with PyTorch in float32 before it is used."
     name: str # one of `ENGINES`
     dtype: str # precision
-    batch_size: int # crops a forward pass
-    classifier: Classifier # what it computes
+    batch_size: int # crops per forward pass
+    classifier: Classifier # classifier it computes
 
     def exact(self, size: int, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
-        "PyTorch's outputs in float32, in batches of a size."
+        "PyTorch's outputs in float32, in batches of this size."
 
     def _run(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
         "Outputs of each batch."
@@ -119,10 +119,10 @@ class _Checked(Protocol):
 # %% ../../nbs/networks/11_converted.ipynb #f066f080
 def _both(
     engine: _Checked, # in any precision
-    most: int, # crops, about
-    side: int, # of the crops, pixels
+    most: int, # approximate number of crops
+    side: int, # side of the crops, pixels
 ) -> list[torch.Tensor]: # the engine's logits, and PyTorch's in float32 (n, classes)
-    "Two answers to crops of smooth noise, as many as fill whole batches."
+    "Compute the logits of crops of smooth noise in both ways, in full batches."
     size = min(most, engine.batch_size) if engine.name == "eager" else engine.batch_size # eager takes any batch
     crops = smooth_crops(max(most, size), side).to(engine.classifier.device)
     batches = crops[:len(crops) // size * size].contiguous(memory_format=torch.channels_last).split(size)
@@ -132,31 +132,31 @@ def _both(
 
 def _agrees(
     engine: _Checked, # in float32
-    side: int, # of the crops, pixels
-) -> bool: # with PyTorch?
-    "Does it give PyTorch's answers?"
+    side: int, # side of the crops, pixels
+) -> bool: # True if its outputs equal PyTorch's
+    "Compare an engine with PyTorch."
     return same_answers(*_both(engine, 4, side))
 
 # %% ../../nbs/networks/11_converted.ipynb #cnvlow01
-Exact = Callable[[int, Iterable[torch.Tensor]], Iterator[tuple[torch.Tensor, ...]]] # a batch size and batches given
+Exact = Callable[[int, Iterable[torch.Tensor]], Iterator[tuple[torch.Tensor, ...]]] # from a batch size and batches
 
 class Quantiser(Protocol):
-    "What makes a network of 8-bit integers from a converted one, fitted on crops."
+    "Quantises a converted network to 8-bit integers, calibrated on crops."
     @property
     def key(self) -> str:
-        "What names the crops."
+        "Key of the crops."
     def quantise(
         self,
         path: Path, # of the converted network
-    ) -> Path: # of the quantised one
-        "From the file of a converted network to that of the quantised one."
+    ) -> Path: # file of the quantised network
+        "Quantise a converted network."
 
-_ALIKE = 0.9 # correlation of logits with PyTorch's in float32; bfloat16 has 0.999 and more, int8 some 0.98
+_ALIKE = 0.9 # least correlation of logits with PyTorch's in float32; bfloat16 has at least 0.999, int8 about 0.98
 
 def _likeness(
     engine: _Checked, # in any precision
 ) -> float: # correlation, up to 1
-    "How much an engine's logits, crop by crop, are like PyTorch's in float32."
+    "Correlation of an engine's logits with PyTorch's in float32."
     return correlation(*_both(engine, 8, engine.classifier.preprocessing.crop_size))
 
 def correlation(
@@ -168,12 +168,12 @@ def correlation(
     return float(nn.functional.cosine_similarity(one.flatten(), other.flatten(), dim=0))
 
 def refuse_unlike(
-    likeness: float, # correlation of logits with PyTorch's in float32; may be no number
+    likeness: float, # correlation of logits with PyTorch's in float32; may be NaN
     engine: str, # one of `ENGINES`
     dtype: str, # precision
-    name: str, # the network's
+    name: str, # network's name
 ) -> None:
-    "Raise `InputError` for answers in a low precision that are not like PyTorch's."
+    "Raise `InputError` if outputs in a low precision differ too much from PyTorch's."
     if likeness >= _ALIKE: return
     raise InputError(f"{name} cannot be computed in {dtype} by engine {engine}: the correlation of its logits with "
                      f"PyTorch's in float32 is {likeness:.2f}, expected {_ALIKE} or more; use another dtype")
@@ -182,40 +182,40 @@ def require_likeness(
     engine: _Checked, # in its own precision
     found: str, # fingerprint of its classifier
 ) -> None:
-    "Raise `InputError` for answers in a low precision that are not like PyTorch's; compared once in every process."
+    "Raise `InputError` if outputs in a low precision differ too much from PyTorch's; compared once per process."
     key = f"{engine.name} {engine.dtype}", found
-    if engine.dtype in ("float32", "int8") or key in _agreed: return # int8 is compared when it is fitted
+    if engine.dtype in ("float32", "int8") or key in _agreed: return # int8 is compared when it is calibrated
     refuse_unlike(_likeness(engine), engine.name, engine.dtype, engine.classifier.name)
     _agreed.add(key)
 
 # %% ../../nbs/networks/11_converted.ipynb #cnvcmp001
 def _compared(
     engine: "_ConvertedEngine", # any
-    load: Callable[[Path], None], # makes ready what a file holds
-    side: int | None = None, # of the crops, pixels; the classifier's if not given
-) -> Path: # of the converted network
-    "The converted network of an engine's classifier, loaded and compared with PyTorch. Raises `InputError`."
+    load: Callable[[Path], None], # loads a file
+    side: int | None = None, # side of the crops, pixels; None for the classifier's
+) -> Path: # its file
+    "Convert, load and compare an engine's classifier. Raises `InputError` if it differs from PyTorch."
     classifier, key = engine.classifier, (f"{engine.name} {side or ''}".strip(), engine._found)
     for anew in (False, True):
         path = _converted(classifier, engine.suffix, engine._convert, anew, side)
         if key not in _agreed or engine.dtype == "float32": load(path)
         if key in _agreed or _agrees(engine, side or classifier.preprocessing.crop_size): break
-        _log.warning("%s: the converted network does not give PyTorch's answers%s", engine.name,
-                     "" if anew else ": converting it anew")
-    else: raise InputError(f"engine {engine.name} does not take {classifier.name}: not PyTorch's answers")
+        _log.warning("%s: the converted network's outputs differ from PyTorch's%s", engine.name,
+                     "" if anew else "; converting it again")
+    else: raise InputError(f"engine {engine.name} cannot compute {classifier.name}: its outputs differ from PyTorch's")
     _agreed.add(key)
     return path
 
 # %% ../../nbs/networks/11_converted.ipynb #f066f081
 class _ConvertedEngine:
-    "An engine that computes a converted network, and follows the classifier it was made from."
+    "An engine that computes a converted network and follows changes of its classifier."
     name, suffix = "", "" # of `ENGINES`, and of the converted network's file
 
     def __init__(
         self,
         classifier: Classifier, # classifier, on the CPU
         dtype: str, # precision
-        batch_size: int, # crops a forward pass
+        batch_size: int, # crops per forward pass
         exact: Exact, # PyTorch's outputs in float32, for comparison
         calibration: Quantiser | None = None, # what int8 is fitted on
     ):
@@ -229,7 +229,7 @@ class _ConvertedEngine:
         raise NotImplementedError
 
     def _load(self, path: Path, dtype: str) -> None:
-        "Make ready what a file holds."
+        "Load a file."
         raise NotImplementedError
 
     def _run(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
@@ -237,7 +237,7 @@ class _ConvertedEngine:
         raise NotImplementedError
 
     def _open(self, found: str) -> None:
-        "Load the converted network of a fingerprint, after comparing it with PyTorch."
+        "Load the converted network with this fingerprint, after comparing it with PyTorch."
         self._found = found
         path = _compared(self, lambda path: self._load(path, "float32"))
         if self.dtype != "float32": self._load(path, self.dtype)
@@ -245,7 +245,7 @@ class _ConvertedEngine:
         self._watch = Watch(self.classifier)
 
     def _follow(self) -> None:
-        "Convert the classifier anew if it is another one now."
+        "Convert the classifier again if it has changed."
         if (found := fingerprint(self.classifier)) != self._found: self._open(found)
         else: self._watch = Watch(self.classifier)
 
@@ -257,7 +257,7 @@ class _ConvertedEngine:
 
 # %% ../../nbs/networks/11_converted.ipynb #258def96
 class OpenVINOEngine(_ConvertedEngine):
-    "OpenVINO on the CPU: as many batches side by side as there are cores."
+    "OpenVINO on the CPU, with one batch in parallel per core."
     name, suffix = "openvino", ".xml"
 
     def _convert(self, graph: nn.Module, example: torch.Tensor, path: str) -> None:
@@ -273,7 +273,7 @@ class OpenVINOEngine(_ConvertedEngine):
         self.model, self.requests, self.cores = openvino.Core().read_model(path), dict[int, list](), usable_cores()
 
     def _requests(self, side: int) -> list: # two for each core
-        "What computes a batch of crops of a size, compiled when the first such batch comes."
+        "Requests for crops of this size, compiled when the first such batch arrives."
         import openvino
 
         if side in self.requests: return self.requests[side]
@@ -281,15 +281,15 @@ class OpenVINOEngine(_ConvertedEngine):
         try: self.model.reshape([self.batch_size, side, side, 3])
         except RuntimeError as error:
             why = " ".join(str(error).split())[-150:]
-            raise InputError(f"{self.classifier.name} does not take crops of {side}x{side} pixels: {why}") from error
+            raise InputError(f"{self.classifier.name} does not accept crops of {side}x{side} pixels: {why}") from error
         compiled = openvino.Core().compile_model(self.model, "CPU", threads | {"INFERENCE_PRECISION_HINT": self.hint})
         self.requests[side] = [compiled.create_infer_request() for _ in range(2 * self.cores)]
         return self.requests[side]
 
     def _run(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:
-        "Outputs of each batch, in order; up to two batches a core are on their way meanwhile."
+        "Outputs of each batch, in order, with up to two batches per core in progress."
         idle = dict[int, list]() # requests by the side of their crops
-        busy: deque = deque() # requests on their way, with the pixels they read and where they go back to
+        busy: deque = deque() # requests in progress, with their pixels and their idle list
 
         def finished():
             request, _, owners = busy.popleft()
@@ -307,7 +307,7 @@ class OpenVINOEngine(_ConvertedEngine):
 
 # %% ../../nbs/networks/11_converted.ipynb #8d246c78
 class ONNXRuntimeEngine(_ConvertedEngine):
-    "ONNX Runtime on the CPU: the network is converted for each size of crops, when the first such batch comes."
+    "ONNX Runtime on the CPU; the network is converted for each size of crops when the first such batch arrives."
     name, suffix = "onnxruntime", ".onnx"
 
     def _convert(self, graph: nn.Module, example: torch.Tensor, path: str) -> None:
@@ -318,7 +318,7 @@ class ONNXRuntimeEngine(_ConvertedEngine):
         self.sessions = {self.classifier.preprocessing.crop_size: self._session(path)}
 
     def _session(self, path: Path): # an `onnxruntime.InferenceSession`
-        "What computes the network of a file."
+        "Open a session for a file."
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -330,7 +330,7 @@ class ONNXRuntimeEngine(_ConvertedEngine):
         try: _compared(self, lambda path: self.sessions.update({side: self._session(path)}), side)
         except InputError: raise
         except Exception as error:
-            raise InputError(f"engine onnxruntime does not take {self.classifier.name} with crops of {side}x{side} "
+            raise InputError(f"engine onnxruntime cannot compute {self.classifier.name} with crops of {side}x{side} "
                              f"pixels: {' '.join(str(error).split())[:150]}; use openvino or eager") from error
 
     def _run(self, batches: Iterable[torch.Tensor]) -> Iterator[tuple[torch.Tensor, ...]]:

@@ -28,16 +28,16 @@ from .views import fingerprint, use_channels_last
 
 # %% ../../nbs/networks/06_engines.ipynb #bf93a02b
 def pick_device(
-    device: str | None = None, # as "cpu" or "cuda:1"
-    engine: str = "auto", # one of `ENGINES`, if it is known
-) -> torch.device: # the device asked for, or the GPU if there is one and the engine runs on it, or the CPU
-    "The device to compute on. Raises `InputError` if it is not available."
+    device: str | None = None, # such as "cpu" or "cuda:1"
+    engine: str = "auto", # one of `ENGINES`
+) -> torch.device: # the given device, or a GPU if there is one and the engine runs on it, or the CPU
+    "Choose the device to compute on. Raises `InputError` if it is not available."
     there = torch.cuda.is_available() and (engine not in ENGINES or "cuda" in ENGINES[engine].devices)
     try: chosen = torch.device(device or ("cuda" if there else "cpu"))
     except RuntimeError as error: raise InputError(f"device {device!r}: expected cpu, cuda or cuda:N") from error
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if chosen.type == "cuda" and (chosen.index or 0) >= count:
-        raise InputError(f"device {device!r} is not there: {count} CUDA devices are visible; "
+        raise InputError(f"device {device!r} is not available: {count} CUDA devices are visible; "
                          "leave it out to use the CPU")
     return chosen
 
@@ -46,66 +46,66 @@ class Engine(Protocol):
     "Computes the outputs of crops."
     name: str # one of `ENGINES`
     dtype: str # one of `DTYPES`
-    batch_size: int # crops that every batch has
-    classifier: Classifier # whose crops it computes, on the device where it does
+    batch_size: int # crops per batch
+    classifier: Classifier # classifier it computes, on its device
 
     def outputs(
         self,
         batches: Iterable[torch.Tensor], # crops, uint8, shape (crops, 3, side, side)
     ) -> Iterator[tuple[torch.Tensor, ...]]:
-        "For each batch of uint8 crops (batch_size, 3, crop, crop), in order: features if any, and logits, float32."
+        "Compute, for each batch in order, features (if any) and logits, float32."
 
 # %% ../../nbs/networks/06_engines.ipynb #918face6
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
           "int8": torch.int8} # precisions of the forward pass
 _log = logging.getLogger(__name__)
 
-_NO_MEMORY = 2 # `cudaErrorMemoryAllocation`, as `torch.AcceleratorError` carries it
+_NO_MEMORY = 2 # `cudaErrorMemoryAllocation`, the code in `torch.AcceleratorError`
 _NO_MEMORY_WORDS = ("out of memory", "can't allocate memory", "ALLOC_FAILED", # CUDA, the CPU, cuBLAS and cuDNN
                     "CUDACachingAllocator") # its own assertions fail when there is no memory left at all
 
 def _out_of_memory(
     error: RuntimeError, # raised by a forward pass
-) -> bool: # was there too little memory, on the GPU or on the CPU?
-    "Does a smaller batch promise to help?"
+) -> bool: # True if memory was too small, on a GPU or the CPU
+    "Whether a smaller batch may help."
     if isinstance(error, torch.OutOfMemoryError) or getattr(error, "error_code", None) == _NO_MEMORY: return True
     return any(some in str(error) for some in _NO_MEMORY_WORDS)
 
 def _joined(
     pieces: list[tuple[torch.Tensor, ...]], # outputs of the parts of a batch
-    crops: int, # of the batch
+    crops: int, # crops in the batch
 ) -> tuple[torch.Tensor, ...]: # outputs of the batch
-    "Outputs one after the other. Raises `InputError` if they are not as many as the crops."
+    "Join outputs. Raises `InputError` if their number differs from that of the crops."
     joined = tuple(torch.cat(outputs).float() for outputs in zip(*pieces))
     if any(len(outputs) != crops for outputs in joined):
-        raise InputError(f"the network gives {len(joined[-1])} rows for a batch of {crops} crops: expected one each")
+        raise InputError(f"the network returns {len(joined[-1])} rows for a batch of {crops} crops: expected one each")
     return joined
 
 # %% ../../nbs/networks/06_engines.ipynb #torcheng
-def _compiled(graph: torch.nn.Module): # called as the graph
-    """The graph compiled for each size of a batch by itself: all batches but the last are equally large. PyTorch counts
-    recompilations over all networks together, and at 8 it goes on uncompiled, unless it is asked to keep them apart."""
+def _compiled(graph: torch.nn.Module): # same call as the graph
+    """Compile the graph separately for each batch size; all batches but the last have the same. PyTorch counts
+    recompilations over all networks together, and stops compiling at 8 unless it is asked to keep them apart."""
     options: dict[str, Any] = {"dynamic": False}
-    apart = {"isolate_recompiles": True, "recompile_limit": 64} # of PyTorch 2.14
+    apart = {"isolate_recompiles": True, "recompile_limit": 64} # since PyTorch 2.14
     if apart.keys() <= signature(torch.compile).parameters.keys(): options |= apart
     return torch.compile(graph, **options)
 
 class TorchEngine:
-    "PyTorch on any device, as it is or compiled."
+    "PyTorch on any device, eager or compiled."
 
     def __init__(
         self,
         classifier: Classifier, # classifier, on its device
         dtype: str = "float32", # one of `DTYPES`
-        batch_size: int = 16, # crops a forward pass
-        compiled: bool = False, # by `torch.compile`?
+        batch_size: int = 16, # crops per forward pass
+        compiled: bool = False, # whether to use `torch.compile`
     ):
         self.name, self.dtype, self.batch_size = "compile" if compiled else "eager", dtype, batch_size
         self.classifier, self._unlike = classifier, dtype not in ("float32", "tf32") # not compared yet
         self.graph = _compiled(Graph(classifier)) if compiled else Graph(classifier)
 
     def _forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        "Outputs of one batch, in as many pieces as memory demands."
+        "Outputs of one batch, in smaller pieces if memory is short."
         kind = DTYPES[self.dtype]
         try:
             with precision(self.dtype), torch.autocast(pixels.device.type, kind, enabled=kind is not torch.float32):
@@ -114,7 +114,7 @@ class TorchEngine:
             if not _out_of_memory(error) or self.batch_size == 1: raise
         else: return _joined(pieces, len(pixels))
         self.batch_size //= 2
-        _log.warning("too little memory: going on in batches of %d", self.batch_size)
+        _log.warning("too little memory: continuing in batches of %d", self.batch_size)
         torch.cuda.empty_cache()
         return self._forward(pixels)
 
@@ -134,18 +134,18 @@ class TorchEngine:
     def exact(
         self,
         size: int, # crops per forward pass
-        batches: Iterable[torch.Tensor], # of crops, ready for the network
+        batches: Iterable[torch.Tensor], # crops, as for `outputs`
     ) -> Iterator[tuple[torch.Tensor, ...]]: # of each batch
         "PyTorch's outputs in float32."
         return TorchEngine(self.classifier, "float32", size).outputs(batches)
 
 # %% ../../nbs/networks/06_engines.ipynb #1066b289
 class _Kind(NamedTuple):
-    "What an engine needs and can do."
-    package: str # what must be installed
-    devices: tuple[str, ...] # where it runs
-    dtypes: tuple[str, ...] # its precisions
-    sizes: tuple[int, ...] # batch sizes to try on a CPU; the first is used where nothing is measured
+    "Requirements and abilities of an engine."
+    package: str # required package
+    devices: tuple[str, ...] # device types
+    dtypes: tuple[str, ...] # precisions
+    sizes: tuple[int, ...] # batch sizes to try on a CPU; the first is used without a measurement
 
 _FLOATS = ("float32", "tf32", "bfloat16", "float16")
 ENGINES = {
@@ -153,8 +153,8 @@ ENGINES = {
     "compile": _Kind("torch", ("cpu", "cuda"), _FLOATS, (8, 32)),
     "openvino": _Kind("openvino", ("cpu",), ("float32", "bfloat16", "int8"), (2, 1, 4, 8, 16)),
     "onnxruntime": _Kind("onnxruntime", ("cpu",), ("float32",), (4, 1, 2, 8, 16)),
-} # what each engine needs and can do, by name
-CUDA_SIZES = (256, 64, 128, 512) # batch sizes to try on a GPU; the first is used where nothing is measured
+} # engines by name
+CUDA_SIZES = (256, 64, 128, 512) # batch sizes to try on a GPU; the first is used without a measurement
 
 def check_engine(
     name: str, # an engine
@@ -183,15 +183,15 @@ def make_engine(
     classifier: Classifier, # classifier; moved to the device
     name: str = "eager", # one of `ENGINES`
     dtype: str = "float32", # one of `DTYPES`
-    batch_size: int | None = None, # crops a forward pass; a size that suits the engine if not given
-    device: torch.device | None = None, # where to compute; the CPU if not given
-    calibration: Quantiser | None = None, # what int8 is fitted on, a `Calibration`
-) -> Engine: # ready
-    "An engine by name. Raises `InputError` if it is not installed or cannot take this network."
+    batch_size: int | None = None, # crops per forward pass; None for the engine's default
+    device: torch.device | None = None, # device; None for the CPU
+    calibration: Quantiser | None = None, # a `Calibration`, needed for int8
+) -> Engine: # ready to use
+    "Create an engine by name. Raises `InputError` if it is not installed or cannot compute this network."
     device = device or torch.device("cpu")
     check_engine(name, dtype, device)
     if dtype == "int8" and calibration is None:
-        raise InputError("dtype int8 is fitted on images, and there are none: give some hundreds as `calibration`")
+        raise InputError("dtype int8 needs calibration images: give some hundreds as `calibration`")
     if batch_size is not None and batch_size < 1: raise InputError(f"batch size {batch_size}: expected 1 or more")
     if device.type == "cpu" and name in ("eager", "compile"): keep_freed_memory()
     use_channels_last(classifier.to(device))
@@ -203,4 +203,4 @@ def make_engine(
     except InputError: raise
     except Exception as error:
         why, other = " ".join(str(error).split())[:200], "bfloat16" if dtype == "int8" else "eager"
-        raise InputError(f"engine {name} does not take {classifier.name}: {why}; use {other}") from error
+        raise InputError(f"engine {name} cannot compute {classifier.name}: {why}; use {other}") from error

@@ -28,16 +28,16 @@ _CODE = re.compile(r"(?!hf-hub:|hf_hub:|local-dir:)[A-Za-z_]\w*(\.[A-Za-z_]\w*)*
 _log = logging.getLogger(__name__)
 
 def is_code(
-    name: str, # of a network, without arguments
-) -> bool: # is it "module:function"?
-    "Is it the name of a function in the user's code?"
+    name: str, # network's name, without arguments
+) -> bool: # True for "module:function"
+    "Whether a name refers to a function in the user's code."
     return bool(_CODE.fullmatch(name))
 
 def _found_in(
     module: str, # dotted name
-    folder: Path, # where
-) -> ModuleSpec | None: # of the module; nothing is imported
-    "A module below a folder."
+    folder: Path, # folder to search
+) -> ModuleSpec | None: # None if there is none
+    "Find a module below a folder, without importing anything."
     parts, search, spec = module.split("."), [str(folder)], None
     for number in range(len(parts)):
         spec = PathFinder.find_spec(".".join(parts[:number + 1]), search)
@@ -46,12 +46,12 @@ def _found_in(
     return spec
 
 def _file_of(spec: ModuleSpec | None) -> Path | None:
-    "Where a module's code is; nothing for a folder without `__init__.py`, or what is built in."
+    "The file of a module's code; None for a folder without `__init__.py` and for built-in modules."
     return Path(spec.origin).resolve() if spec and spec.has_location and spec.origin else None
 
 # %% ../../nbs/networks/09_factory.ipynb #fac0006
 def _installed(module: str, here: Path) -> ModuleSpec | None:
-    "A module's package as it is without the working directory; nothing is imported."
+    "Find a module outside the working directory, without importing anything."
     top, before = module.partition(".")[0], list(sys.path)
     sys.path[:] = [place for place in before if place and Path(place).resolve() != here]
     try: return find_spec(top)
@@ -60,9 +60,9 @@ def _installed(module: str, here: Path) -> ModuleSpec | None:
 
 def _refuse_place(
     name: str, # "module:function"
-    folders: Sequence[Path], # whose code is not to be run
-) -> Path | None: # the module's file in the working directory; nothing if it is an installed one
-    "Look for the module of a name. Raises `InputError` if it is nowhere, in two places, or in a folder of images."
+    folders: Sequence[Path], # folders from which no code is run
+) -> Path | None: # the module's file in the working directory; None for an installed module
+    "Find the module of a name. Raises `InputError` if it is missing, in two places, or in a folder of images."
     module, here = name.partition(":")[0], Path.cwd().resolve()
     own, installed = _found_in(module, here), _installed(module, here)
     if own is None and installed is None:
@@ -74,18 +74,18 @@ def _refuse_place(
                          f"({installed.origin or 'a folder'}); rename one")
     if own is None: return None
     if (file := _file_of(own)) is None:
-        raise InputError(f"network {name!r}: {module} is a folder; name the module in it, as {module}.MODULE:FUNCTION")
+        raise InputError(f"network {name!r}: {module} is a folder; name a module in it, as {module}.MODULE:FUNCTION")
     for folder in map(Path.resolve, folders):
         if folder != here and not here.is_relative_to(folder) and not file.is_relative_to(folder): continue
         if folder == here or here.is_relative_to(folder): why = "the working directory is in the images' folder"
         else: why = "it is in the images' folder"
         raise InputError(f"network {name!r}: {why}, from which no code is run; start mid elsewhere, beside the code")
-    if not file.is_relative_to(here): raise InputError(f"network {name!r}: {module} is a link out of the folder")
+    if not file.is_relative_to(here): raise InputError(f"network {name!r}: {module} links to outside the folder")
     return file
 
 # %% ../../nbs/networks/09_factory.ipynb #fac0008
 def _place_of(error: BaseException) -> str:
-    "The last line of the user's code in a traceback, as ` (nets.py, line 3)`."
+    "The last line of the user's code in a traceback, such as ` (nets.py, line 3)`."
     frames = traceback.extract_tb(error.__traceback__)[1:]
     outer = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
     return f" ({Path(outer[-1].filename).name}, line {outer[-1].lineno})" if outer else ""
@@ -94,8 +94,8 @@ def _call(
     name: str, # "module:function"
     arguments: dict[str, Any], # for the function
     folders: Sequence[str | Path] = (), # of images: no code is imported from there
-) -> tuple[nn.Module, Any]: # network, and its transform if the function gave one
-    "Import a function that a person named, and have it make a network. Raises `InputError` if it gives none."
+) -> tuple[nn.Module, Any]: # network, and its transform if the function returned one
+    "Call a function named by the user to make a network. Raises `InputError` if it returns none."
     module, _, function = name.partition(":")
     file = _refuse_place(name, [Path(folder) for folder in folders if Path(folder).is_dir()])
     here = str(Path.cwd())
@@ -104,7 +104,7 @@ def _call(
     try:
         loaded = import_module(module)
         if file and Path(loaded.__file__ or "").resolve() != file:
-            raise InputError(f"network {name!r}: {module} is another module here ({loaded.__file__}); rename yours")
+            raise InputError(f"network {name!r}: {module} is already another module ({loaded.__file__}); rename yours")
         factory = getattr(loaded, function, None)
         if not callable(factory): raise InputError(f"network {name!r}: {module} has no function {function!r}")
         made = factory(**arguments)
@@ -115,15 +115,15 @@ def _call(
     _log.info("%s is made by %s", name, loaded.__file__ if file is None else file.relative_to(here))
     network, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if isinstance(network, nn.Module): return network, transform
-    raise InputError(f"network {name!r}: {function} gives {type(made).__name__}; expected a torch.nn.Module, or a "
+    raise InputError(f"network {name!r}: {function} returns {type(made).__name__}; expected a torch.nn.Module, or a "
                      "network and its transform")
 
 def made_by_code(
     name: str, # "module:function"
     arguments: dict[str, Any], # for the function
     folders: Sequence[str | Path] = (), # of images: no code is imported from there
-) -> tuple[nn.Module, dict[str, Any], str, str]: # network; fields of `Preprocessing`; its name; whose these are
-    "A network from the user's code, and the preprocessing that its transform or its timm configuration states, if any."
+) -> tuple[nn.Module, dict[str, Any], str, str]: # network, fields of `Preprocessing`, its name, and their origin
+    "Make a network by the user's code, with the preprocessing of its transform or timm configuration, if any."
     network, transform = _call(name, arguments, folders)
     if isinstance(network, Classifier):
         raise InputError(f"network {name!r} is a Classifier; expected a network, or a network and its transform")

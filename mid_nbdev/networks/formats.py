@@ -33,9 +33,9 @@ from .process import cache_file, cache_folder, package_version
 # %% ../../nbs/networks/12_formats.ipynb #fmt05qui
 @contextmanager
 def _quiet_nncf() -> Iterator:
-    "The package NNCF, which prints nothing and reports nothing meanwhile, and leaves the loggers as they were."
+    "Import NNCF without its messages and usage reports, and restore the loggers afterwards."
     before, kind = os.environ.get("NNCF_CI"), logging.getLoggerClass()
-    os.environ["NNCF_CI"] = "1" # without it, NNCF reports its use to its makers
+    os.environ["NNCF_CI"] = "1" # without it, NNCF sends usage reports
     try:
         import nncf
 
@@ -46,24 +46,24 @@ def _quiet_nncf() -> Iterator:
         if before is None: del os.environ["NNCF_CI"]
         else: os.environ["NNCF_CI"] = before
 
-_SEEN = 32 # crops on which a quantised network is compared with what it was made from
+_SEEN = 32 # crops on which a quantised network is compared with its original
 
 def _logits(
-    model, # of OpenVINO
+    model, # OpenVINO model
     pixels: np.ndarray, # uint8 crops (n, side, side, 3)
 ) -> torch.Tensor: # (n, classes)
-    "Logits of crops, one by one."
+    "Compute the logits of crops, one by one."
     import openvino
 
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return torch.cat([torch.from_numpy([*compiled([crop[None]]).values()][-1].copy()) for crop in pixels])
 
 def _quantise(
-    path: Path, # of a converted network
+    path: Path, # file of a converted network
     crops: torch.Tensor, # uint8 (n, 3, side, side)
-    place: str, # of the quantised network
+    place: str, # file for the quantised network
 ) -> None:
-    "Write a network of 8-bit integers, fitted on crops. Raises `InputError` if its answers to them are other ones."
+    "Quantise a network to 8-bit integers, calibrated on crops. Raises `InputError` if its outputs differ too much."
     import openvino
 
     model = openvino.Core().read_model(path)
@@ -87,20 +87,20 @@ def _hash_of(crops: torch.Tensor) -> str: # 16 hexadecimal digits
     return blake2b(content.tobytes(), digest_size=8, person=str(tuple(crops.shape)).encode()[:16]).hexdigest()
 
 class Calibration:
-    "Crops that int8 is fitted on."
+    "Crops for the calibration of int8."
 
     def __init__(
         self,
-        crops: torch.Tensor | Callable[[], torch.Tensor], # uint8 (n, 3, side, side), or what reads them
-        key: str = "", # what they are called, if they are to be those of a fit that was made before
+        crops: torch.Tensor | Callable[[], torch.Tensor], # uint8 (n, 3, side, side), or a function that reads them
+        key: str = "", # key of the crops of an earlier calibration, which these must equal
     ):
         self._crops, self._key = crops, key
 
     @property
     def crops(self) -> torch.Tensor: # uint8 (n, 3, side, side)
-        "The crops, read when they are first asked for. Raises `InputError` if there are none."
+        "The crops, read on first use. Raises `InputError` if there are none."
         if not isinstance(self._crops, torch.Tensor): self._crops = self._crops()
-        if not len(self._crops): raise InputError("dtype int8 is fitted on images, and none of them could be read")
+        if not len(self._crops): raise InputError("dtype int8 needs calibration images, but none could be read")
         return self._crops
 
     @property
@@ -111,13 +111,13 @@ class Calibration:
 
     def quantise(
         self,
-        path: Path, # of a converted network, named by a hash of all that it was made from
-    ) -> Path: # of the quantised network
-        "The network in 8-bit integers: from the cache, or fitted now. Raises `InputError` for other crops than before."
+        path: Path, # file of a converted network, named by a hash of its contents
+    ) -> Path: # file of the quantised network
+        "Find a quantised network in the cache, or make it. Raises `InputError` for other crops than before."
         name = f"{path.stem}-int8-{self.key}-{package_version('nncf')}.xml"
         if (there := cache_file(name)).exists(): return there
         if _hash_of(self.crops) != self.key:
-            raise InputError("int8 was fitted on other images than these: give those (--calibration FOLDER, "
+            raise InputError("int8 was calibrated on other images: give those (--calibration FOLDER, "
                              "calibration=…), or evaluate into another --out")
         write_converted(made := cache_folder() / name, lambda place: _quantise(path, self.crops, place))
         return made
@@ -126,35 +126,35 @@ class Calibration:
 def crop_each(
     classifier: Classifier, # whose preprocessing is used
     images: Iterable[torch.Tensor], # resized, uint8 (height, width, 3)
-    recipe: str, # whose crops are taken in turn, one of each image
+    recipe: str, # whose crops are used in turn, one per image
 ) -> torch.Tensor: # uint8 (images, 3, crop, crop)
-    "A crop of each image."
+    "Cut one crop from each image."
     plan, side, found = make_plan(recipe), classifier.preprocessing.crop_size, []
     for place, image in enumerate(images):
         boxes = plan.boxes(image.shape[0], image.shape[1], side, "")
         found.append(cut(image, boxes[[place % len(boxes)]]))
     return torch.cat(found) if found else torch.empty(0, 3, side, side, dtype=torch.uint8)
 
-FITTED_PLACES = "5FC+5MFC" # of the crops that int8 is fitted on: all places that recipes cut from
+FITTED_PLACES = "5FC+5MFC" # crops for int8 calibration, from all places that recipes cut
 
 def fit_on(
     classifier: Classifier, # classifier
     pictures: Iterable[Image.Image], # unlabelled, mode RGB
-) -> Calibration: # what int8 is fitted on
-    "Crops of pictures. Raises `InputError` if there are none."
+) -> Calibration: # for int8
+    "Take calibration crops from pictures. Raises `InputError` if there are none."
     expected = classifier.preprocessing
     resized = (resize(picture, expected.resize_to, expected.interpolation) for picture in pictures)
     crops = crop_each(classifier, resized, FITTED_PLACES)
-    if not len(crops): raise InputError("calibration holds no images: expected some hundreds of those that will come")
+    if not len(crops): raise InputError("calibration has no images: expected some hundreds like those to be classified")
     return Calibration(crops)
 
 # %% ../../nbs/networks/12_formats.ipynb #fmt11chg
 class Change(NamedTuple):
-    "What a format changes against float32."
-    images: int # compared
-    changed: int # predictions that are others
-    mean_shift: float # of the probability of float32's first class, up or down, 0 to 1
-    max_shift: float # the largest
+    "The changes of a format from float32."
+    images: int # number compared
+    changed: int # number of changed predictions
+    mean_shift: float # mean absolute change of the probability of float32's top class, 0 to 1
+    max_shift: float # largest such change
 
     def __str__(self) -> str:
         return (f"{self.changed} of {self.images} predictions changed, probabilities shifted by {self.mean_shift:.4f} "
@@ -164,7 +164,7 @@ def _probabilities(
     engine: Engine, # engine
     crops: torch.Tensor, # uint8 (n, 3, side, side)
 ) -> torch.Tensor: # (n, classes)
-    "An engine's answers to crops, the last batch filled up."
+    "Compute an engine's probabilities of crops, with a padded last batch."
     size = engine.batch_size
     filled = torch.cat([crops, crops[-1:].expand(-len(crops) % size, -1, -1, -1)]).to(engine.classifier.device)
     batches = filled.contiguous(memory_format=torch.channels_last).split(size)
@@ -172,12 +172,12 @@ def _probabilities(
     return answers[:len(crops)].softmax(-1).cpu()
 
 def change_of(
-    exact: Engine, # in float32
-    engine: Engine, # in another format, or the same
-    crops: torch.Tensor, # uint8 (n, 3, side, side), one for each image
-    others: torch.Tensor | None = None, # the other engine's crops, if they are decoded in another way
-) -> Change: # what the other changes
-    "Compare a format or a way to decode with float32 and exact decoding on unlabelled crops."
+    exact: Engine, # engine in float32
+    engine: Engine, # engine in another format, or the same
+    crops: torch.Tensor, # uint8 (n, 3, side, side), one per image
+    others: torch.Tensor | None = None, # crops for the other engine, if decoded in another way
+) -> Change: # changes by the other
+    "Compare a format, or another way to decode, with float32 and exact decoding on unlabelled crops."
     theirs, ours = _probabilities(exact, crops), _probabilities(engine, crops if others is None else others)
     first = theirs.argmax(-1)
     shift = (ours - theirs).gather(1, first[:, None]).abs()
@@ -185,19 +185,19 @@ def change_of(
 
 # %% ../../nbs/networks/12_formats.ipynb #fmt14cho
 class Format(NamedTuple):
-    "A format, how fast it is here and what it changes here."
+    "A format, with its throughput and its changes, measured on this machine."
     dtype: str # one of `DTYPES`
-    rate: float # crops a second
-    change: Change # against float32
+    rate: float # crops per second
+    change: Change # from float32
 
     def __str__(self) -> str: return f"{self.dtype} {self.rate:.0f} crops/s, {self.change}"
 
 def measure_formats(
-    load: Callable[[str], Engine], # from a format to an engine that computes in it
+    load: Callable[[str], Engine], # from a format to its engine
     dtypes: Iterable[str], # formats to compare with float32
-    crops: torch.Tensor, # uint8 (n, 3, side, side), one for each image
+    crops: torch.Tensor, # uint8 (n, 3, side, side), one per image
 ) -> list[Format]: # float32 first
-    "Measure what formats gain and change."
+    "Measure the throughput and the changes of formats."
     exact = load("float32")
     def measured(dtype, engine, change): return Format(dtype, crop_rate(engine, crops.shape[-1], place, 1.0), change)
     place = exact.classifier.device
@@ -207,25 +207,25 @@ def measure_formats(
         found.append(measured(dtype, engine, change_of(exact, engine, crops)))
     return found
 
-_WORTH = 1.1 # times as fast has a format to be to be taken instead of one that changes less
+_WORTH = 1.1 # a format must be this many times as fast to replace one that changes less
 
 def check_tolerance(
-    tolerance: float | None, # share of the predictions that may change
-    dtype: str, # what it is for
+    tolerance: float | None, # share of predictions that may change
+    dtype: str, # requested format
 ) -> None:
     "Raise `InputError` for a tolerance out of range or without `auto`, and for `auto` without one."
     if tolerance is not None and not 0 <= tolerance <= 1:
-        raise InputError(f"tolerance {tolerance}: expected a share of the predictions from 0 to 1, as 0.01")
+        raise InputError(f"tolerance {tolerance}: expected a share of predictions from 0 to 1, such as 0.01")
     if tolerance is not None and dtype != "auto":
-        raise InputError(f"tolerance {tolerance} is for dtype auto, which looks for a format; here it is {dtype}")
+        raise InputError(f"tolerance {tolerance} works only with dtype auto, not with {dtype}; leave it out")
     if tolerance is None and dtype == "auto":
-        raise InputError("dtype auto needs a tolerance: the share of predictions that may change, as 0.01")
+        raise InputError("dtype auto needs a tolerance: the share of predictions that may change, such as 0.01")
 
 def choose_format(
-    formats: list[Format], # float32 first, then in the order of what they usually change
-    tolerance: float, # share of the predictions that may change, 0 to 1
-) -> Format: # the one to use
-    "The fastest format within the tolerance; one that changes less, unless it is clearly slower."
+    formats: list[Format], # float32 first, then by increasing usual change
+    tolerance: float, # share of predictions that may change, 0 to 1
+) -> Format: # format to use
+    "Choose the fastest format within the tolerance, or one that changes less if it is not clearly slower."
     best = formats[0]
     for one in formats[1:]:
         if one.change.changed <= tolerance * one.change.images and one.rate > _WORTH * best.rate: best = one

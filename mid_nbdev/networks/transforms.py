@@ -22,26 +22,26 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "resize": ("Resize",), "crop": ("CenterCrop",), "normalise": ("Normalize",),
     "to float": ("ToTensor", "MaybeToTensor", "ConvertImageDtype", "ToDtype"),
     "to tensor": ("PILToTensor", "MaybePILToTensor", "ToImage"), "nothing": ("Identity", "RGB", "ToPureTensor"),
-} # what a step does, and the classes that do it
+} # kinds of steps, and their classes
 _PLACES = ("torchvision.transforms.transforms", "torchvision.transforms.v2._", "timm.data.transforms",
            "torch.nn.modules.linear") # modules that define them
 
 def _kind(
-    step, # of a transform
+    step, # step of a transform
 ) -> str: # key of `_KINDS`
-    "What a step does. Raises `InputError` for one that is not known."
+    "The kind of a step. Raises `InputError` for an unknown one."
     kind = type(step)
     known = kind.__module__.startswith(_PLACES)
     found = [what for what, names in _KINDS.items() if known and kind.__name__ in names]
     if found: return found[0]
-    hint = "; it is a step of training: give the transform of validation" if kind.__name__.startswith("Random") else ""
-    raise InputError(f"transform: {kind.__name__} is not a step that can be read{hint or _ASKED}")
+    hint = "; it is a training step: give the validation transform" if kind.__name__.startswith("Random") else ""
+    raise InputError(f"transform: {kind.__name__} cannot be read{hint or _ASKED}")
 
 _ASKED = ("; expected Resize, CenterCrop, ToTensor and Normalize of torchvision or timm, "
           "or give Preprocessing(resize_to, crop_size, interpolation, mean, std)")
 
 def _steps(
-    transform, # a transform, perhaps of transforms
+    transform, # a transform, possibly nested
 ) -> Iterator[Any]:
     "The steps of a transform, in order."
     kinds = first.Compose, v2.Compose, nn.Sequential
@@ -53,63 +53,63 @@ def _steps(
 
 # %% ../../nbs/networks/08_transforms.ipynb #trf0007
 def _one_size(
-    size, # of a step, pixels: a number, or a few
-    step: str, # which, for the message
-    square: bool, # do two equal ones count as one?
+    size, # size of a step, pixels: one or several numbers
+    step: str, # name of the step, for the message
+    square: bool, # whether two equal numbers count as one
 ) -> int: # pixels
-    "A size that is one number."
+    "A size as one number. Raises `InputError` for anything else."
     sizes = [size] if isinstance(size, int) else list(size or ())
     if len(sizes) == 1 or square and len(set(sizes)) == 1: return int(sizes[0])
     why = "only square crops are supported" if square else "it changes the shape of an image; expected Resize(N)"
     raise InputError(f"transform: {step}({tuple(sizes)}): {why}")
 
 def _interpolation(
-    how, # of a step: torchvision's member, or Pillow's number
+    how, # torchvision's member, or Pillow's number
 ) -> str: # "bilinear" or "bicubic"
-    "How a step resizes."
+    "The interpolation of a step."
     name = {2: "bilinear", 3: "bicubic"}.get(how, getattr(how, "value", how))
     if name in ("bilinear", "bicubic"): return name
     raise InputError(f"transform: Resize with interpolation {name}: expected bilinear or bicubic")
 
 def _resize_fields(
-    step, # a Resize
-    on: str, # what it is applied to: "image", "tensor" (8 bits) or "float"
+    step, # a Resize step
+    on: str, # its input: "image", "tensor" (8 bits) or "float"
 ) -> dict[str, Any]: # resize_to and interpolation
-    "What a resize says. Raises `InputError` for one that is none of this library's."
+    "Read a Resize step. Raises `InputError` if this library has no equal one."
     if step.max_size is not None: raise InputError(f"transform: Resize with max_size={step.max_size} cannot be read")
     how = _interpolation(step.interpolation)
     if on == "float": raise InputError("transform: Resize after ToTensor: expected it on the image, as the first step")
     if on == "tensor" and (type(step) is first.Resize or not step.antialias):
-        raise InputError("transform: Resize on a tensor is read if it is that of transforms.v2, with antialias=True")
+        raise InputError("transform: Resize on a tensor: expected that of transforms.v2, with antialias=True")
     resize_to = _one_size(step.size, "Resize", False)
     return {"resize_to": resize_to, "interpolation": how if on == "image" else f"{how}-torch"}
 
 def _three(values, name: str) -> tuple[float, ...]:
-    "Three numbers of a Normalize; those of a tensor as they were written before it was made."
+    "Three numbers of a Normalize step, as they were written before float32 rounding."
     if torch.is_tensor(values): numbers = [float(f"{number:.7g}") for number in values.flatten().tolist()]
     else: numbers = list(map(float, values))
     if len(numbers) == 3: return tuple(numbers)
     raise InputError(f"transform: Normalize with {len(numbers)} numbers of {name}: expected three")
 
 def _refuse_unscaled(step, kind: str) -> None:
-    "Raise `InputError` for a step that makes other numbers than floats from 0 to 1."
+    "Raise `InputError` for a step whose results are not floats from 0 to 1."
     if kind != "to float" or not hasattr(step, "dtype"): return
     if step.dtype == torch.float32 and getattr(step, "scale", True): return
     how = "" if getattr(step, "scale", True) else " without scale"
-    raise InputError(f"transform: {type(step).__name__}({step.dtype}){how}: expected floats from 0 to 1 in float32, as "
-                     "ToDtype(torch.float32, scale=True) gives them")
+    raise InputError(f"transform: {type(step).__name__}({step.dtype}){how}: expected float32 from 0 to 1, such as "
+                     "from ToDtype(torch.float32, scale=True)")
 
 # %% ../../nbs/networks/08_transforms.ipynb #trf0009
 def _read_steps(
-    steps: list, # of a transform
+    steps: list, # steps of a transform
 ) -> dict[str, Any]: # fields of `Preprocessing`
-    "What steps do one after the other."
+    "Read the steps of a transform in order."
     found: dict[str, Any] = {}
     on, done = "image", list[str]()
     for step in steps:
         kind, name = _kind(step), type(step).__name__
         if kind in ("resize", "crop", "to float", "normalise") and kind in done:
-            raise InputError(f"transform: {name} is there twice: expected it once")
+            raise InputError(f"transform: {name} occurs twice: expected it once")
         needed = {"crop": "resize", "normalise": "to float"}.get(kind, "")
         if needed and needed not in done:
             raise InputError(f"transform: {name} comes before {' or '.join(_KINDS[needed][:1])}: expected Resize, "
@@ -125,19 +125,19 @@ def _read_steps(
     return {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0), **found}
 
 def _refuse_unfinished(found: dict[str, Any], done: list[str]) -> None:
-    "Raise `InputError` for a transform that lacks a step, or pads after it has normalised."
+    "Raise `InputError` for a transform that lacks a step, or pads after normalising."
     lacking = [kind for kind in ("resize", "crop", "to float") if kind not in done]
     if lacking:
         kind, why = lacking[0], " (a loader that normalises by itself?)" if lacking == ["to float"] else ""
-        raise InputError(f"transform: it has no {_KINDS[kind][0]}{why}{_ASKED}")
+        raise InputError(f"transform: no {_KINDS[kind][0]}{why}{_ASKED}")
     late = "normalise" in done and done.index("crop") > done.index("normalise")
     if late and found["crop_size"] > found["resize_to"]:
         raise InputError("transform: CenterCrop after Normalize pads with gray, not with black; crop first")
 
 def read_transform(
-    transform, # `Compose` of torchvision, v1 or v2, a preset as `weights.transforms()`, or a timm transform
+    transform, # torchvision's `Compose` (v1 or v2), a preset such as `weights.transforms()`, or a timm transform
 ) -> dict[str, Any]: # fields of `Preprocessing`
-    "What a transform does, as `Preprocessing` says it. Raises `InputError` naming the step that cannot be read."
+    "Read a transform as fields of `Preprocessing`. Raises `InputError` naming a step that cannot be read."
     if type(transform) is not ImageClassification: return _read_steps(list(_steps(transform)))
     how = _interpolation(transform.interpolation)
     mean, std = _three(transform.mean, "mean"), _three(transform.std, "std")

@@ -38,7 +38,7 @@ def _network_entry(
 
 def paper_classifier(
     name: str, # the paper's name for the network
-    pretrained: bool = True, # load the weights, from the library's hub or its cache?
+    pretrained: bool = True, # whether to load the weights, from the library's hub or its cache
     checkpoint: str | Path | None = None, # file of weights to use instead
 ) -> Classifier: # with the paper's preprocessing
     "A network of the paper, as the paper evaluated it."

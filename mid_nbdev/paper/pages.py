@@ -53,7 +53,7 @@ _METHODS = {"center crop (timm)": "Center Crop", "MID: 20 RCs, softmax": "Averag
 
 def parameter_points(
     number: int, # of the table, 1 to 8
-) -> pd.DataFrame: # method, network, name (as "B0"), parameters (millions), top1 (percent)
+) -> pd.DataFrame: # method, network, name (such as "B0"), parameters (millions), top1 (percent)
     "Published accuracies of a table against the size of its networks, for `plot_against_parameters`."
     cells, networks = table_cells(number).dropna(subset=["published"]), paper_networks()
     exact = [cells[cells["approach"] == approach].assign(method=method) for method, approach in _METHODS.items()]

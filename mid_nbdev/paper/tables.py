@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 def _weights_misfit(
     run: Run, # run of an architecture of the paper
-    model: str, # the paper's weights, as "torchvision/resnet18.IMAGENET1K_V1"
+    model: str, # the paper's weights, such as "torchvision/resnet18.IMAGENET1K_V1"
 ) -> str: # empty if the weights are the paper's
     "Why a run's weights are neither the paper's nor measured others."
     network, bare = run.manifest["network"], model.partition(".")[0]
@@ -61,7 +61,7 @@ def _place_run(
     "The network of the paper that a run measured."
     architecture = run.manifest["network"].partition(" ")[0].partition(",")[0].partition(".")[0]
     same = networks[networks["model"].str.partition(".")[0] == architecture]
-    if same.empty: return "", f"{run.manifest['network']} is not among the networks asked for"
+    if same.empty: return "", f"{run.manifest['network']} is not among the given networks"
     weights = {str(name): _weights_misfit(run, model) for name, model in same["model"].items()}
     if all(weights.values()): return "", next(iter(weights.values()))
     name = next(name for name, misfit in weights.items() if not misfit)
@@ -174,7 +174,7 @@ def _other_gain(
 
 def _measured_on(
     report: pd.DataFrame | None, # of a network's run, if there is one
-) -> str: # as "val, n = 50,000"
+) -> str: # such as "val, n = 50,000"
     "The data and the number of images that a network was measured on."
     if report is None: return "–"
     data = f"{report['data'].iloc[0]}, " if "data" in report else ""
@@ -198,7 +198,7 @@ def _head(
 def _cell_text(
     cell: pd.Series, # a row of `table_cells`
     best: dict[str, float], # best published and measured of this column
-    bold: str, # format that makes text bold, as "<b>{}</b>"
+    bold: str, # format that makes text bold, such as "<b>{}</b>"
     newline: str, # between the published and the measured line
 ) -> str: # text
     "The text of a cell."
@@ -220,7 +220,7 @@ def _cell_text(
 def table_text(
     number: int, # of the table, 1 to 8
     reports: dict[str, pd.DataFrame] | None = None, # reports of own runs, by the paper's name of the network
-    bold: str = "{}", # format that makes text bold, as "<b>{}</b>"
+    bold: str = "{}", # format that makes text bold, such as "<b>{}</b>"
     newline: str = "\n", # between the published and the measured line
     gains: pd.DataFrame | None = None, # from `measured_gains`: with other weights, where there is no run
 ) -> pd.DataFrame: # text: approach, training, one column per network
