@@ -103,7 +103,7 @@ class LastWins:
 
 # %% ../../nbs/analysis/09_answers.ipynb #ans10
 _PAGE = 24 # thumbnails in the strip at a time
-_SURVEYED = 200 # most images that are surveyed; a finished run knows all of its own
+_SURVEYED = 200 # maximum number of images to survey; a finished run knows all of its own
 _SURVEY_PAGE = 1 # seconds between updates of the strip during a survey, so that thumbnails can be clicked
 _THUMB = 58 # shorter side of a thumbnail, pixels
 RECIPE_MENU = (

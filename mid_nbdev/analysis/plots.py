@@ -50,7 +50,7 @@ _STYLE = {
 } # matplotlib's settings: 10 points are 9 pixels on a phone if a figure is at most 5.5 inches wide
 
 def use_style() -> None:
-    "The style of all figures: seaborn's white grid, no frame at the top and right; pandas shows whole cells."
+    "Set the style of all figures: seaborn's white grid, no frame at the top and right; pandas shows whole cells."
     sns.set_theme(context="paper", style="whitegrid", rc=_STYLE)
     pd.set_option("display.max_colwidth", None)
 
@@ -80,7 +80,7 @@ def first_synonym(
     name: str, # of a class, its synonyms separated by commas as in ImageNet
     room: int | None = 18, # maximum length in characters; None for no limit
 ) -> str: # the first synonym
-    "A class's name as figures and pages show it."
+    "Shorten a class's name for figures and pages."
     return name.split(",")[0][:room]
 
 def short_name(
@@ -88,7 +88,7 @@ def short_name(
     label: int, # class
     room: int | None = 18, # maximum length in characters; None for no limit
 ) -> str: # the first of the class's names, or its number
-    "A class's name for a figure."
+    "Name a class in a figure."
     return first_synonym(class_names[label] if len(class_names) else str(label), room)
 
 def _opinion(probabilities: torch.Tensor, class_names: Sequence[str]) -> tuple[int, str]:
@@ -105,7 +105,7 @@ def _draw_crops(
     class_names: Sequence[str], # by class number; empty if they are not known
     other: str = SIGNS[False], # sign after other classes
 ) -> None:
-    "Crops, five per row, framed in the color of their kind, with the top class and probability of each."
+    "Draw crops, five per row, framed in the color of their kind, with the top class and probability of each."
     columns = min(5, len(crops))
     cells = list(figure.subplots(-(-len(crops) // columns), columns, squeeze=False).flat)
     for cell in cells:
@@ -129,7 +129,7 @@ def plot_opinions(
     key: str | None = None, # the image's name; its pixels if not given
     seed: int = 0, # seed of the random crops
 ) -> Figure: # the figure
-    "A photo with its boxes, the prediction of each crop, and the predictions of the averages."
+    "Draw a photo with its boxes, the prediction of each crop, and the predictions of the averages."
     plan = make_plan(recipes)
     resized, boxes, crops, opinions, averaged = crop_outputs(classifier, image, plan, key, seed)
     columns = min(5, len(plan.crops))
@@ -157,7 +157,7 @@ def plot_answers(
     drawn: str = "CC", # recipes whose boxes are drawn
     key: str | None = None, # the image's name; its pixels if not given
 ) -> Figure: # the figure, 5.2 inches wide
-    "A photo beside the top class of each recipe, with its probability as a bar."
+    "Draw a photo beside the top class of each recipe, with its probability as a bar."
     plan = make_plan(list(recipes.values()))
     averaged, shown = crop_outputs(classifier, image, plan, key)[-1], make_plan(drawn)
     resized, boxes = crop_outputs(classifier, image, shown, key)[:2]
@@ -180,7 +180,7 @@ def corrected_images(
     baseline: str = "CC", # recipe that fails
     recipe: str = "20RC", # recipe that succeeds
 ) -> pd.DataFrame: # image, label, p_baseline, p_recipe, corrected; the largest improvement first
-    "Images by how much a recipe improves them, corrected ones first."
+    "Rank images by how much a recipe improves them, corrected ones first."
     before, after = (rows[rows["recipe"] == name].set_index("image") for name in (baseline, recipe))
     table = pd.DataFrame({"label": before["label"], "p_baseline": before["p_true"], "p_recipe": after["p_true"],
                           "corrected": (before["rank"] > 0) & (after["rank"] == 0)})
@@ -194,7 +194,7 @@ def plot_boxes(
     recipes: str = "CC,1RC", # recipes whose crops are drawn
     seed: int = 0, # seed of the random crops
 ) -> Figure: # the figure
-    "Photos side by side with the boxes of a recipe."
+    "Draw photos side by side with the boxes of a recipe."
     plan, expected, count = make_plan(recipes), classifier.preprocessing, len(images)
     figure, axes = plt.subplots(1, count, figsize=(3 * count, 3.2), layout="constrained", squeeze=False)
     for axis, image, key in zip(axes.flat, images, keys):
@@ -209,7 +209,7 @@ def plot_gains(
     table: pd.DataFrame, # from `mid_nbdev.analysis.stats.report`, with a baseline
     title: str = "", # title
 ) -> Figure: # the figure
-    "Every recipe's top-1 gain over the baseline, with its paired 95 % interval."
+    "Draw each recipe's top-1 gain over the baseline, with its paired 95 % interval."
     lines = table.dropna(subset=["gain"]).iloc[::-1]
     figure, axis = plt.subplots(figsize=(5.5, 0.9 + 0.22 * len(lines)), layout="constrained")
     levels = [recipe.partition("@")[2] or "softmax" for recipe in lines["recipe"]]
@@ -230,7 +230,7 @@ def plot_claims(
     table: pd.DataFrame, # claim, effect, low, high, verdict
     title: str = "", # title
 ) -> Figure: # the figure
-    "Each claim's effect in points of top-1 with its interval, marked by the verdict."
+    "Draw each claim's effect in points of top-1 with its interval, marked by the verdict."
     lines = table.iloc[::-1].reset_index(drop=True)
     claims = [fill(claim, 30) for claim in lines["claim"]]
     figure, axis = plt.subplots(figsize=(5.5, 1.1 + 0.36 * len(lines)), layout="constrained")
@@ -269,7 +269,7 @@ def plot_longer_sides(
     resize_to: int = 256, # length of the shorter side, pixels
     crop_size: int = 224, # side of the crop, pixels
 ) -> Figure: # the figure
-    "Histogram of the longer side of resized images, with the paper's limits of 400 and 500 pixels."
+    "Draw a histogram of the longer side of resized images, with the paper's limits of 400 and 500 pixels."
     figure, axis = plt.subplots(figsize=(5.5, 3), layout="constrained")
     most = 2.5 * resize_to
     bins = list(range(resize_to, int(most) + 9, 8))
@@ -303,7 +303,7 @@ def _draw_curves(
     points: pd.DataFrame, # from `curve_points`
     center_top1: float, # top-1 of the center crop alone, percent
 ) -> None:
-    "The two curves of a network and the accuracy of the center crop."
+    "Draw the two curves of a network and the accuracy of the center crop."
     axis.axhline(center_top1, color=COLORS["CC"], linewidth=1.2, label="center crop")
     for center, style, label in ((False, "-", "n random crops"), (True, "--", "center and n random crops")):
         line = points[points["center"] == center]
@@ -315,7 +315,7 @@ def plot_curves(
     curves: dict[str, pd.DataFrame], # from `curve_points`, by network
     centers: dict[str, float], # top-1 of the center crop alone, percent, by network
 ) -> Figure: # the figure
-    "Top-1 against the number of random crops, one panel per network."
+    "Draw top-1 against the number of random crops, one panel per network."
     columns = min(2, len(curves))
     lines = -(-len(curves) // columns)
     size = (2.75 * columns, 2.5 * lines + 0.5) if columns > 1 else (4.5, 3.2)
@@ -330,9 +330,9 @@ def plot_curves(
 
 # %% ../../nbs/analysis/02_plots.ipynb #f6f31a9d
 def _method_style(
-    method: str, # as the table calls it
+    method: str, # name in the table
 ) -> tuple[str, str]: # color, and line with marker
-    "How a method is drawn: by the kind of its crops, other methods in gray, measured values dashed."
+    "Choose a method's style: the color of its kind of crop, gray for other methods, dashed for measured values."
     if "center" in method: return COLORS["CC"], "s-"
     if not ("MID" in method or "RC" in method): return COLORS["other"], "D-"
     return COLORS["RC"], "^--" if "measured" in method else "o-"
@@ -341,7 +341,7 @@ def plot_against_parameters(
     table: pd.DataFrame, # method, parameters (millions), top1 (percent), name
     title: str = "", # title
 ) -> Figure: # the figure
-    "Top-1 against the networks' sizes, one line per method."
+    "Draw top-1 against the networks' sizes, one line per method."
     figure, axis = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
     for method, line in table.groupby("method", sort=False):
         color, style = _method_style(str(method))

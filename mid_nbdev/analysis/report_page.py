@@ -110,7 +110,7 @@ def page_bytes(
     run: Run, # run
     recipe: str | None = None, # the page's subject; None for the run's last
     baseline: str | None = None, # recipe it is compared with; None for CC, if the run has it
-    pictures: int = 0, # most pictures of changed images
+    pictures: int = 0, # maximum number of pictures of changed images
     weights: np.ndarray | None = None, # of every class; if given, the page opens with the weighted accuracy
 ) -> bytes: # HTML, in UTF-8
     "Lay out a run as one page. Raises `InputError` if a recipe is not in the run or images are missing."

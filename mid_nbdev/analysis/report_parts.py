@@ -193,7 +193,7 @@ def _rest(there: int, classes: int) -> str:
     if not there: return f"None of {classes} classes with images."
     return f"{there} of {classes} classes with images" + (", of which 10 are listed." if there > 10 else ".")
 
-_FEW = 12 # most classes for which the whole confusion matrix is shown
+_FEW = 12 # maximum number of classes for which the whole confusion matrix is shown
 
 def classes_part(
     rows: pd.DataFrame, # of a run

@@ -53,7 +53,7 @@ def table_bytes(
     table: pd.DataFrame, # any table
     ending: str, # ".csv", ".json", ".jsonl", ".parquet", ".md" or ".tex"
 ) -> bytes: # the file's content
-    "A table in a file format. Raises `InputError` for an unknown extension."
+    "Serialise a table. Raises `InputError` for an unknown extension."
     sink = io.BytesIO()
     if ending == ".csv": sink.write(csv_bytes(table))
     elif ending == ".json": table.to_json(sink, orient="records", indent=1)
@@ -87,7 +87,7 @@ _HEADS = {
 } # functions from an open file to the names of its columns
 
 def _is_table_of(path: Path, columns: Sequence[str]) -> bool:
-    "Whether a file is a table that begins with the same two columns."
+    "Whether a file is a table whose first two columns are the same."
     try:
         with path.open("rb") as file: return list(_HEADS[path.suffix.lower()](file)[:2]) == list(columns[:2])
     except Exception: return False
@@ -113,7 +113,7 @@ def write_table(
     out: Path, # file; a table of the same command is replaced
     table: pd.DataFrame, # any table
 ) -> None:
-    "Write a table in the format of the file extension. Raises `InputError` for a file that is something else."
+    "Write a table in the format of the file extension. Raises `InputError` if the file exists and is something else."
     refuse_other_table(out, list(table.columns))
     write_whole(out, table_bytes(table, out.suffix.lower()))
 
@@ -148,7 +148,7 @@ def _by_recipe(
     rows: pd.DataFrame, # rows of a run
     *recipes: str, # recipes
 ) -> list[pd.DataFrame]: # one per recipe, indexed by image
-    "The rows of each recipe. Raises `InputError` for a recipe that is not in the run."
+    "Select the rows of each recipe. Raises `InputError` for a recipe that is not in the run."
     found = [rows[rows["recipe"] == name].set_index("image") for name in recipes]
     for name, some in zip(recipes, found):
         if some.empty:
@@ -207,8 +207,8 @@ def run_images(
 # %% ../../nbs/analysis/01_results.ipynb #res4shown
 def _shown(
     table: pd.DataFrame, # from `changed_images`
-    most: int, # rows
-) -> pd.DataFrame: # at most so many
+    most: int, # maximum number of rows
+) -> pd.DataFrame: # the selected rows
     "Half of the rows for corrected and half for broken images; unused rows go to the other half."
     corrected, broken = (table[table["what"] == what] for what in ("corrected", "broken"))
     room = [max(most // 2, most - len(other)) for other in (broken, corrected)]
@@ -219,9 +219,9 @@ def _shorten(text: str) -> str: return text if len(text) < 26 else f"{text[:24]}
 def plot_changed(
     table: pd.DataFrame, # from `changed_images`
     source: ImageSource, # the run's images
-    most: int = 24, # pictures, shared between corrected and broken
+    most: int = 24, # maximum number of pictures, shared between corrected and broken ones
 ) -> Figure: # a contact sheet, with a check mark for corrected and a cross for broken images
-    "The images whose prediction changed."
+    "Draw the images whose prediction changed."
     shown, numbers = _shown(table, most), {printable(name): number for number, name in enumerate(source.names)}
     across = min(6, max(1, len(shown)))
     down = -(-max(1, len(shown)) // across)

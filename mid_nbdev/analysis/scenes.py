@@ -47,7 +47,7 @@ def stops_after(
     return int(stop_early(scores[None], recipe if isinstance(recipe, Policy) else Policy()).crops[0])
 
 # %% ../../nbs/analysis/07_scenes.ipynb #scn07
-_FOLLOWED = 6 # most classes whose probabilities are kept at every place
+_FOLLOWED = 6 # maximum number of classes whose probabilities are kept at every place
 
 def _thousandths(values: torch.Tensor) -> list: return (values * 1000).round().int().tolist()
 
@@ -65,7 +65,7 @@ def _followed(
     averages: Sequence[torch.Tensor], # probabilities after the last crop (classes,)
     scores: torch.Tensor, # of single crops (n, classes)
 ) -> list[int]: # classes
-    "Classes to follow: the true one, those that lead an average, and the crops' most frequent answers."
+    "Classes to follow: the true one, those that lead an average, and the crops' most frequent predictions."
     leading = [int(average.argmax()) for average in averages]
     second = averages[-1].topk(min(3, averages[-1].shape[-1])).indices.tolist()
     votes = [number for number, _ in Counter(scores.argmax(-1).tolist()).most_common(3)]
@@ -130,7 +130,7 @@ def scene_steps(
     yield make_scene(known, photo, recipe, seed)
 
 # %% ../../nbs/analysis/07_scenes.ipynb #scn13
-_PLACES = 320 # most places of a map
+_PLACES = 320 # maximum number of places in a map
 _PASSES = 3 # number of times a map is made twice as fine
 
 def _map_steps(

@@ -27,7 +27,7 @@ _CONFIDENCE = 0.95 # coverage of every interval
 def likelihood(
     rows: pd.DataFrame, # rows of one recipe: p_true
 ) -> pd.Series: # probability of the true class, float64, at least float32's smallest normal number
-    "The likelihood of every image, with a finite logarithm."
+    "The likelihood of every image, bounded so that its logarithm is finite."
     return rows["p_true"].astype(np.float64).clip(lower=float(np.finfo(np.float32).tiny))
 
 def _calibration_error(
@@ -108,7 +108,7 @@ def compare_likelihood(
 def _compare(
     rows: pd.DataFrame, # rows of one recipe, indexed by image
     baseline: pd.DataFrame, # rows of the baseline for the same images, indexed by image
-) -> dict[str, float]: # as of the two functions above
+) -> dict[str, float]: # of `compare_correct` and `compare_likelihood`
     "The gain of a recipe over a baseline. Raises `InputError` if the images differ."
     if not rows.index.equals(baseline.index): raise InputError("the two recipes were not evaluated on the same images")
     correct, was_correct = rows["rank"] == 0, baseline["rank"] == 0
@@ -132,7 +132,7 @@ def detectable_gain(
     images: int, # all images
     power: float = POWER, # probability of detection, between 0 and 1
 ) -> float: # percentage points; NaN with too few images
-    "The smallest gain that so many images detect, if as many change in both directions."
+    "The smallest gain that this many images detect, if as many change in both directions as here."
     if not 0 < power < 1: raise InputError(f"power {power}: expected more than 0 and less than 1, such as 0.8")
     churn = (min(corrected, broken) + 1) / (images + 2)
     missed = lambda gain: _exact_power(gain, churn, images) - power
@@ -186,7 +186,7 @@ def report(
     rows: pd.DataFrame,
     baseline: str | None = "CC",
 ) -> pd.DataFrame:
-    """Statistics of every recipe of a run, and its gain over a baseline on the same images.
+    """Describe every recipe of a run, and its gain over a baseline on the same images.
 
     Args:
         rows: One row per image and recipe, from `Run.rows` or from `evaluate`: the columns image, recipe, crops, rank
@@ -279,7 +279,7 @@ def _interval(line: pd.Series, name: str, low: str, high: str, digits: int, sign
 def readable(
     table: pd.DataFrame, # from `report`, or a table with some of its columns
 ) -> pd.DataFrame: # text, one row per recipe
-    "A report with every number and its interval as text."
+    "Format a report: every number with its interval as text."
     lines = []
     for _, line in table.iterrows():
         compared = not pd.isna(line.get("corrected", np.nan))
@@ -298,10 +298,10 @@ def readable(
 
 # %% ../../nbs/analysis/00_stats.ipynb #sthalf02
 def halves(
-    images: int, # how many there are
-    seed: int = 0, # of the draw
-) -> tuple[np.ndarray, np.ndarray]: # their numbers, in two random halves; the second has one more if they are odd
-    "Images that choose or fit, and images that judge."
+    images: int, # number of images
+    seed: int = 0, # seed of the draw
+) -> tuple[np.ndarray, np.ndarray]: # indices of two random halves; the second has one more if the number is odd
+    "Split images at random into those that choose or fit and those that judge."
     order = np.random.default_rng(seed).permutation(images)
     return order[:images // 2], order[images // 2:]
 

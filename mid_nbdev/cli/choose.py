@@ -87,10 +87,10 @@ def choose_command(
     model: str, # timm/NAME, torchvision/NAME, efficientnet_lite0, hf-hub:…, local-dir:…, or MODULE:FUNCTION of yours
     *,
     data: str, # folder of images or of class folders, glob, .tar or .parquet files, as for mid evaluate
-    labels: str | None = None, # as for mid evaluate; without labels, agreement decides
+    labels: str | None = None, # CSV of file and label, as for mid evaluate; without labels, agreement decides
     network: LabelledNetworkOptions, # its weights and classes
-    budget: float | None = None, # most forward passes per image, on average (no limit)
-    latency: float | None = None, # most milliseconds per image, measured here, one image at a time (no limit)
+    budget: float | None = None, # maximum forward passes per image, on average (no limit)
+    latency: float | None = None, # maximum milliseconds per image on this machine, one image at a time (no limit)
     images: int = 400, # number of images to use
     compute: PredictOptions, # engine, precision and device
     preprocessing: PreprocessingOptions, # replaces the library's

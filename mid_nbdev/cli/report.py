@@ -291,7 +291,7 @@ def report_command(
     per_class: str | None = None, # recipe whose accuracy is listed class by class, beside the baseline's
     recipe: str | None = None, # subject of --html, --pictures and --confusion (the run's last recipe)
     html: Path | None = None, # write one self-contained page: result, tables, plots, classes, settings
-    pictures: int = 0, # most corrected or broken images to show on the page
+    pictures: int = 0, # maximum number of corrected or broken images on the page
     class_weights: str | None = None, # balanced, or a CSV of class,weight: adds weighted accuracy, macro F1
     confusion: Path | None = None, # new folder for the confusion matrix as CSV and picture, and the most confused pairs
     changed: Path | None = None, # new folder: table and contact sheet of images that the last recipe changed

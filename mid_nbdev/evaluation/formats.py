@@ -36,7 +36,7 @@ from mid_nbdev.networks.formats import (
 from ..networks.process import remembered, usable_cores
 
 # %% ../../nbs/evaluation/09_formats.ipynb #evf05num
-_FITTED, _COMPARED, _FEWEST = 300, 200, 10 # most images to calibrate on, most to compare on, fewest for either
+_FITTED, _COMPARED, _FEWEST = 300, 200, 10 # images: most to calibrate on, most to compare on, fewest for either
 
 def _images_for(
     count: int, # images in the source

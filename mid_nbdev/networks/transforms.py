@@ -96,7 +96,7 @@ def _refuse_unscaled(step, kind: str) -> None:
     if kind != "to float" or not hasattr(step, "dtype"): return
     if step.dtype == torch.float32 and getattr(step, "scale", True): return
     how = "" if getattr(step, "scale", True) else " without scale"
-    raise InputError(f"transform: {type(step).__name__}({step.dtype}){how}: expected float32 from 0 to 1, such as "
+    raise InputError(f"transform: {type(step).__name__}({step.dtype}){how}: expected float32 from 0 to 1, as "
                      "from ToDtype(torch.float32, scale=True)")
 
 # %% ../../nbs/networks/08_transforms.ipynb #trf0009
