@@ -18,11 +18,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from base64 import b64decode
 from collections.abc import Iterator
 from configparser import ConfigParser
 from fnmatch import fnmatch
-from functools import cache
 from hashlib import sha256
+from io import BytesIO
 from itertools import repeat, zip_longest
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,6 +34,7 @@ from bs4 import BeautifulSoup, Tag
 from latex2mathml.converter import convert as to_mathml
 from nbformat.v4 import new_markdown_cell, new_notebook, new_raw_cell
 from pages import Written, overview, written_pages
+from PIL import Image
 from reference import Entry, entries, markdown, notebook_files
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -363,9 +365,8 @@ def render(folder: Path, engine: str) -> None:
         sys.exit("\n".join(problems))
 
 
-@cache
-def explorer_frame() -> str:
-    "The explorer of a few photographs as a frame; empty where the demo's packages are not installed."
+def explorer() -> str:
+    "The explorer of a few photographs as a page; empty where the demo's packages are not installed."
     from mid_nbdev import InputError, explore
     from mid_nbdev.analysis.page import explorer_page
     from mid_nbdev.data.images import demo_source
@@ -375,32 +376,44 @@ def explorer_frame() -> str:
     kept = cache_file(f"explorer-{sha256(b''.join(path.read_bytes() for path in decides)).hexdigest()[:32]}.html")
     try:
         if not kept.exists():
-            explorer = explore("efficientnet_lite0", demo_source().take(EXPLORED), recipe="CC+9RC")
-            explorer.answers.networks[0].speed_up()
-            kept.write_text(explorer_page(explorer, ["auto", "20RC"]), encoding="utf-8")
+            shown = explore("efficientnet_lite0", demo_source().take(EXPLORED), recipe="CC+9RC")
+            shown.answers.networks[0].speed_up()
+            kept.write_text(explorer_page(shown, ["auto", "20RC"]), encoding="utf-8")
     except InputError as error:
         print(f"no explorer on the site: {error}", file=sys.stderr)
         return ""
-    page = kept.read_text(encoding="utf-8").replace("&", "&amp;").replace("'", "&#39;")
-    style = "width: 100%; height: 1150px; border: 0"
-    return f"<iframe title='What a network sees' loading='lazy' style='{style}' srcdoc='{page}'></iframe>"
+    return kept.read_text(encoding="utf-8")
 
 
 def settle(folder: Path, home: str, still: bool) -> None:
     "Make a rendered site self-contained, and complete its pages; a still one has no explorer."
-    for path in folder.rglob("*.html"):
-        text = path.read_text(encoding="utf-8")
+    pages = sorted(folder.rglob("*.html"))
+    framed = "" if still else explorer()
+    if framed:
+        alone = '<head><meta name="robots" content="noindex"><link rel="icon" href="images/icon.svg">'
+        write(folder / "explorer.html", framed.replace("<head>", alone, 1))
+    for path in pages:
+        text, up = path.read_text(encoding="utf-8"), "../" * (len(path.relative_to(folder).parts) - 1)
         for found, written in SETTLED:
             text = re.sub(found, written, text, flags=re.DOTALL)
+        text = re.sub(r'src="data:image/(\w+);base64,([^"]*)"', lambda m, up=up: stored(m, folder, up), text)
         text = text.replace("<head>", f"<head>{head_of(path.relative_to(folder).as_posix(), home)}", 1)
-        if EXPLORER in text:
-            text = text.replace(EXPLORER, "" if still else explorer_frame())
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text.replace(EXPLORER, FRAME.format(up) if framed else ""), encoding="utf-8")
     for path in folder.rglob("*.css"):
         path.write_text(re.sub(REMOTE_IMPORT, "", path.read_text(encoding="utf-8")), encoding="utf-8")
     if (sitemap := folder / "sitemap.xml").exists():
         text = sitemap.read_text(encoding="utf-8")
         sitemap.write_text(re.sub(r"\s*<url>\s*<loc>\S*/404.html</loc>.*?</url>", "", text, flags=re.DOTALL))
+
+
+def stored(match: re.Match, folder: Path, up: str) -> str:
+    "Where a picture of a page is, which is a file that is read when it comes into sight, and how much room it takes."
+    content = b64decode(match.group(2))
+    name = f"pictures/{sha256(content).hexdigest()[:16]}.{match.group(1)}"
+    (folder / "pictures").mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
+    width, height = Image.open(BytesIO(content)).size
+    return f'src="{up}{name}" width="{width}" height="{height}" loading="lazy"'
 
 
 def head_of(page: str, home: str) -> str:
@@ -428,10 +441,15 @@ def formula(match: re.Match) -> str:
     return to_mathml(html.unescape(match.group(2)), display="block" if match.group(1) == "display" else "inline")
 
 
+FRAME = (
+    '<iframe title="What a network sees" loading="lazy" src="{}explorer.html" style="width: 100%; height: 1150px; '
+    'border: 0"></iframe>'
+)
 REMOTE_IMPORT = r"""@import\s+(url\(\s*['"]?https?://[^)]*\)|['"]https?://[^'"]*['"])[^;{]*;"""
 SETTLED = (  # on every page, in this order
     (r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', formula),
     (r'<(?:script|link)\b[^>]*\b(?:src|href)="https?://[^>]*>(?:\s*</script>)?', ""),  # nothing from another site
+    (r'<script src="([^"]*/(?:bootstrap.bundle|fuse).min.js)">', r'<script src="\1" defer>'),
     (r"<pre><code>(.*?)</code></pre>", in_columns),
     (r"<code\b.*?</code>", with_options),
     # The contents of a page, where they are in its text, go below its first figure or table.
