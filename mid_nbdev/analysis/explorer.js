@@ -13,7 +13,7 @@ const VIRIDIS = [[68, 1, 84], [65, 68, 135], [42, 120, 142], [34, 168, 132], [12
 const FILTER_HELP = {
   corrected: "the center crop is wrong, the average is right",
   broken: "the center crop is right, the average is wrong",
-  changed: "the average and the center crop answer different classes",
+  changed: "the average and the center crop predict different classes",
   unsure: "the average's confidence is below 50 %",
   all: "every image",
 };
@@ -748,7 +748,7 @@ class Explorer {
 
   // A kernel that does not even say that it heard the question: say so, with the still picture if there is no other yet.
   wait() {
-    this.silence.textContent = "No answer from the kernel yet. It is busy, or it is not running: then run the cell again.";
+    this.silence.textContent = "No answer from the kernel yet. It is busy, or not running; if it is not running, run the cell again.";
     if (this.panes[0].scene || !this.start.still) return;
     this.still.src = `data:image/png;base64,${this.start.still}`;
     this.grid.replaceChildren(this.still);
