@@ -365,8 +365,8 @@ def render(folder: Path, engine: str) -> None:
         sys.exit("\n".join(problems))
 
 
-def explorer() -> str:
-    "The explorer of a few photographs as a page; empty where the demo's packages are not installed."
+def explorer(folder: Path) -> bool:
+    "Write the explorer of a few photographs as a page of its own, unless the demo's packages are not installed."
     from mid_nbdev import InputError, explore
     from mid_nbdev.analysis.page import explorer_page
     from mid_nbdev.data.images import demo_source
@@ -381,24 +381,23 @@ def explorer() -> str:
             kept.write_text(explorer_page(shown, ["auto", "20RC"]), encoding="utf-8")
     except InputError as error:
         print(f"no explorer on the site: {error}", file=sys.stderr)
-        return ""
-    return kept.read_text(encoding="utf-8")
+        return False
+    alone = '<head><meta name="robots" content="noindex"><link rel="icon" href="images/icon.svg">'
+    write(folder / "explorer.html", kept.read_text(encoding="utf-8").replace("<head>", alone, 1))
+    return True
 
 
 def settle(folder: Path, home: str, still: bool) -> None:
     "Make a rendered site self-contained, and complete its pages; a still one has no explorer."
-    pages = sorted(folder.rglob("*.html"))
-    framed = "" if still else explorer()
-    if framed:
-        alone = '<head><meta name="robots" content="noindex"><link rel="icon" href="images/icon.svg">'
-        write(folder / "explorer.html", framed.replace("<head>", alone, 1))
-    for path in pages:
+    for path in sorted(folder.rglob("*.html")):
         text, up = path.read_text(encoding="utf-8"), "../" * (len(path.relative_to(folder).parts) - 1)
         for found, written in SETTLED:
             text = re.sub(found, written, text, flags=re.DOTALL)
         text = re.sub(r'src="data:image/(\w+);base64,([^"]*)"', lambda m, up=up: stored(m, folder, up), text)
         text = text.replace("<head>", f"<head>{head_of(path.relative_to(folder).as_posix(), home)}", 1)
-        path.write_text(text.replace(EXPLORER, FRAME.format(up) if framed else ""), encoding="utf-8")
+        if EXPLORER in text:
+            text = text.replace(EXPLORER, FRAME.format(up) if not still and explorer(folder) else "")
+        path.write_text(text, encoding="utf-8")
     for path in folder.rglob("*.css"):
         path.write_text(re.sub(REMOTE_IMPORT, "", path.read_text(encoding="utf-8")), encoding="utf-8")
     if (sitemap := folder / "sitemap.xml").exists():
