@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from mid_nbdev import MID
+from mid_nbdev.analysis import choose as recipe_choice
 from mid_nbdev.cli.options import ComputeOptions, VerifyOptions
 from mid_nbdev.crops.recipes import parse_recipe
 from mid_nbdev.data.images import ImageSource, decode
@@ -297,3 +298,26 @@ def test_large_photographs_are_decoded_in_reduced_size_and_what_that_changes_is_
     exact = evaluate_run(Classifier(network, SMALL, "exact"), source, "CC", tmp_path / "exact", device="cpu")
     assert (run.rows()["prediction"] == exact.rows()["prediction"]).all()
     assert "format" not in exact.manifest
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_candidates_are_timed_in_the_format_asked_for(tiny, photos, monkeypatch, dtype):
+    timed = []
+
+    class Timed(MID):
+        def __init__(self, classifier, recipe, **given):
+            timed.append((given, self))
+            super().__init__(classifier, recipe)
+
+    monkeypatch.setattr(recipe_choice, "MID", Timed)
+    monkeypatch.setattr(recipe_choice, "_FIXED", ("CC", "FULL"))
+    engine = TorchEngine(tiny)
+    engine.dtype, engine.calibration = dtype, "what it was fitted on"
+    outputs = lambda self, batches: ((torch.ones(len(each), 7),) * 2 for each in batches)
+    monkeypatch.setattr(TorchEngine, "_run", outputs)
+    monkeypatch.setattr(recipe_choice.Compute, "load_engine", lambda *_: engine)
+    monkeypatch.setattr(recipe_choice, "settle", lambda compute, *_: (compute, {}))
+    recipe_choice.measure(tiny, photos, dtype=dtype)
+    assert len(timed) == 3
+    for given, wrapper in timed:
+        assert given == {"engine": "eager", "dtype": dtype} and wrapper.calibration == "what it was fitted on"

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from .stats import compare_correct, halves
 from ..averaging.wrapper import MID
@@ -22,8 +23,10 @@ from ..crops.recipes import AnyRecipe, make_plan, parse_recipe
 from ..data.files import open_image, printable
 from ..data.images import ImageSource, crop_key, spread_numbers
 from ..errors import InputError
+from ..evaluation.compute import Compute, settle
 from ..evaluation.evaluate import evaluate, fit_to_source
 from ..networks.classifier import Classifier, require_size
+from ..networks.engines import Engine
 
 # %% ../../nbs/analysis/16_choose.ipynb #cho0004
 _FIXED = ("CC", "CC+MCC", "FULL", "FULL+MFULL", "5FC", "5FC+5MFC", "4QRC", "10QRC") # candidates, each a plain average
@@ -49,15 +52,26 @@ def _forwards(recipe: AnyRecipe, classifier: Classifier, crops: float) -> float:
     sizes = make_plan(str(recipe)).sizes(expected.resize_to, expected.crop_size)
     return float(((sizes / expected.crop_size) ** 2).sum())
 
+def _pictures(
+    source: ImageSource, # images
+    read: pd.Index, # names of those that could be read
+) -> list[tuple[str, Image.Image]]: # names and images in mode RGB
+    "Four images that are timed."
+    found = []
+    for number in spread_numbers(len(source), 4):
+        if printable(source.names[number]) not in read: continue
+        with open_image(source.file(number)) as image: found.append((source.names[number], image.convert("RGB")))
+    return found
+
 def _milliseconds(
     classifier: Classifier, # network
     recipe: AnyRecipe, # candidate
     pictures: Sequence, # pairs of name and PIL image
-    options: dict, # of `evaluate`; engine and precision, PyTorch in float32 where they are still to be chosen
+    engine: Engine, # its program and precision are used
 ) -> float: # per image: the faster of two calls, averaged over the images
     "The time of a recipe for one image at a time, from the decoded image to its probabilities."
-    chosen = {name: options[name] for name in ("engine", "dtype") if options.get(name, "auto") not in ("auto", "int8")}
-    wrapper, times = MID(classifier, recipe, **chosen), []
+    wrapper, times = MID(classifier, recipe, engine=engine.name, dtype=engine.dtype), []
+    wrapper.calibration = getattr(engine, "calibration", None)
     for name, picture in pictures:
         tries = []
         for _ in range(2):
@@ -92,24 +106,25 @@ def measure(
 ) -> Compared: # in order of cost
     "Evaluate the candidates. Raises `InputError` if no image can be read, or as `evaluate` does."
     names = _candidates(classifier)
-    reference = [] if labelled else [_REFERENCE]
-    rows = evaluate(classifier, source, [*names, *reference], **options).rows
-    policy = fit_to_source(classifier, source, budget=max(1, min(budget, 10)), **options)
-    stopped = evaluate(classifier, source, make_plan(("CC", policy)), **options).rows
+    plan = make_plan(names if labelled else [*names, _REFERENCE])
+    crops = len(source) * len(plan.crops)
+    compute, _ = settle(Compute.of(measure, options), classifier, source, crops)
+    engine = compute.load_engine(classifier, crops)
+    ready: dict[str, Any] = {"engine": engine, "workers": compute.workers}
+    rows = evaluate(classifier, source, plan, **ready).rows
+    policy = fit_to_source(classifier, source, budget=max(1, min(budget, 10)), **ready)
+    stopped = evaluate(classifier, source, make_plan(("CC", policy)), **ready).rows
     rows = pd.concat([rows, stopped[stopped["recipe"] == str(policy)]])
     if rows.empty: raise InputError("none of the images could be read")
     each = {name: some.set_index("image") for name, some in rows.groupby("recipe", sort=False)}
     if not labelled:
         best = each.pop(_REFERENCE)["prediction"]
         each = {name: some.assign(rank=(some["prediction"] != best).astype(int)) for name, some in each.items()}
-    pictures, lines = [], []
-    for number in spread_numbers(len(source), 4):
-        if printable(source.names[number]) not in each["CC"].index: continue
-        with open_image(source.file(number)) as image: pictures.append((source.names[number], image.convert("RGB")))
+    pictures, lines = _pictures(source, each["CC"].index), []
     for name, some in each.items():
         recipe = parse_recipe(name)
         cost = {"forwards": _forwards(recipe, classifier, float(some["crops"].mean())),
-                "milliseconds": _milliseconds(classifier, recipe, pictures, options)}
+                "milliseconds": _milliseconds(classifier, recipe, pictures, engine)}
         lines.append({**_line(name, some, each["CC"]), **cost})
     table = pd.DataFrame(lines)[["recipe", "forwards", "milliseconds", "top1", *_GAIN]]
     return Compared(table.sort_values("forwards", kind="stable", ignore_index=True), each, labelled)
