@@ -125,7 +125,7 @@ def test_the_command_says_what_it_compared(tmp_path):
     written(tmp_path, "d.csv", ANSWERS[["id"]].assign(p_true=0.5))
     written(tmp_path, "e.csv", ANSWERS[["id"]].assign(p_true=np.linspace(0.5, 0.9, 40)))
     output, _ = mid("compare", "d.csv", "e.csv", cwd=tmp_path)
-    assert "NLL change" in output and "likelihoods alone" in output and "top-1" not in output
+    assert "NLL change" in output and "Only likelihoods are compared" in output and "top-1" not in output
     told = mid("compare", "a.csv", "b.csv", "--correct", "none", cwd=tmp_path, status=2)[1]
     assert "--correct 'none': no file has this column" in told
 

@@ -214,7 +214,7 @@ def test_a_transform_is_read(project):
     with torch.no_grad():
         expected = network(v2.Compose(steps)(image)[None]).softmax(-1)
     assert torch.allclose(wrapper(image), expected, atol=1e-5)
-    for given, message in (({"transform": v2.Compose([v2.RandomCrop(32)])}, "RandomCrop is not a step"),
+    for given, message in (({"transform": v2.Compose([v2.RandomCrop(32)])}, "RandomCrop cannot be read"),
                            ({"transform": v2.Compose(steps), "preprocessing": SMALL}, "give exactly one of them"),
                            ({}, "give exactly one of them"),
                            ({"preprocessing": v2.Compose(steps)}, "as transform=")):

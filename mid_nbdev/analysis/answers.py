@@ -58,7 +58,7 @@ class LastWins:
         self.send, self.changed = send, threading.Condition()
         self.asked: dict[tuple[str, str], Question] = {} # by view and slot; a less urgent slot once its answer says so
         self.thread: threading.Thread | None = None
-        self.moved = 0.0 # when a place was asked for last
+        self.moved = 0.0 # time of the last question about a place
 
     def ask(
         self,
@@ -262,7 +262,7 @@ class Answers(_Strip):
     "The answers to all questions of an explorer's front end."
 
     def start(self) -> dict[str, Any]: # ready for JSON
-        "What a page needs before its first question."
+        "The data that a page needs before its first question."
         own = self.finished.run.manifest["recipes"] if self.finished else []
         colors = {kind: color for kind, color in COLORS.items() if kind.isupper()}
         filter, image = self.opening()

@@ -105,7 +105,7 @@ def _line(
     values: np.ndarray, # of the measure: on all images, then in each draw
     gains: np.ndarray, # likewise, minus the baseline's
     name: str, # one of `MEASURES`
-    compared: bool, # is it compared with a baseline?
+    compared: bool, # whether it is compared with a baseline
 ) -> dict[str, float]: # percent
     "A measure and its gain, each with its interval."
     line = {name: values[0]}

@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 def _some(ids: pd.Index) -> str: return ", ".join(map(repr, ids[:3])) + (", …" if len(ids) > 3 else "")
 
 def _id_hint(ours: pd.Index, theirs: pd.Index) -> str:
-    "What to do if no id is in both."
+    "Advice for the case that no id is in both."
     names = [set(ids.str.rpartition("/").get_level_values(2)) for ids in (ours, theirs)]
     if (alike := names[0] & names[1]) and list(map(len, names)) == [len(ours), len(theirs)]:
         return f"{len(alike)} file names are in both, but in different folders; write the ids in the same way"
@@ -73,7 +73,7 @@ def _refuse_other_truth(first: Outcomes, other: Outcomes) -> None:
 
 def _aligned(
     given: Sequence[Outcomes], # the first is the baseline
-    common: bool, # compare only the images that all of them have?
+    common: bool, # whether to compare only the images that all of them have
 ) -> list[Outcomes]: # with the same ids in the same order
     "Align the outcomes by image. Raises `InputError` if they are not of the same images."
     shared = given[0].table.index

@@ -34,7 +34,7 @@ _KNOWN = {
     "label": ("label", "true_label", "target", "truth", "ground_truth", "gold", "y_true"),
     "prediction": ("prediction", "predicted", "predicted_label", "pred", "y_pred"),
     "p_true": ("p_true", "prob_true", "p_label", "true_probability"),
-} # names of columns, in small letters with underscores, by what they hold
+} # known column names by kind, in lower case with underscores
 
 @dataclass(frozen=True)
 class Columns:
@@ -54,7 +54,7 @@ class Columns:
         if twice := sorted(name for name in set(names) if list(names).count(name) > 1):
             raise InputError(f"{where}: two columns are called {twice[0]!r}; name each differently")
         found = {kind: _pick(kind, asked, names, where) for kind, asked in asdict(self).items()}
-        if self.correct in names: found |= {"prediction": None} # asked for, so nothing else says it
+        if self.correct in names: found |= {"prediction": None} # named by the user, so no other column counts
         if self.prediction in names: found |= {"correct": None}
         there = {kind: name for kind, name in found.items() if name is not None}
         listed = ", ".join(map(repr, names))[:300] or "none"

@@ -21,7 +21,7 @@ _CLASSES = 4 # classes of the map of each image
 
 def _scenes(
     answers: Answers, # network and images
-    image: int, # number of an image
+    image: int, # index of an image
     recipes: Sequence[str], # recipes and policies
     seeds: int, # draws of each recipe that has random crops
 ) -> Iterator[tuple[str, dict[str, Any]]]: # by "image|recipe|seed"

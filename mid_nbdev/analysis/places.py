@@ -194,7 +194,7 @@ class _Computed(_Opened):
         self,
         photo: Photo, # image
         boxes: np.ndarray, # boxes of its crops
-        with_features: bool = False, # are feature vectors needed too?
+        with_features: bool = False, # whether feature vectors are needed too
     ) -> Iterator[int]: # after every few crops, how many remain
         "Forward the crops whose outputs are not known yet, a few per step."
         known = photo.features if with_features else photo.logits

@@ -41,7 +41,7 @@ COLORS = {
 } # the color of each meaning
 LEVEL_MARKERS = {"softmax": "o", "logit": "s", "feature": "D"} # matplotlib's marker of an averaging level
 LEVEL_COLORS = {level: COLORS[level] for level in LEVEL_MARKERS} # an averaging level's color
-SIGNS = {True: "✓", False: "✗"} # after a prediction: is it right?
+SIGNS = {True: "✓", False: "✗"} # signs of a right and a wrong prediction
 
 _STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "axes.titlesize": 11, "font.size": 10,
@@ -126,7 +126,7 @@ def plot_opinions(
     label: int, # its true class
     class_names: Sequence[str], # names of the classes
     recipes: str = "CC,10RC", # recipes; crops are drawn, averages are written below the photo
-    key: str | None = None, # the image's name; its pixels if not given
+    key: str | None = None, # key of the image; None to use its pixels
     seed: int = 0, # seed of the random crops
 ) -> Figure: # the figure
     "Draw a photo with its boxes, the prediction of each crop, and the predictions of the averages."
@@ -155,7 +155,7 @@ def plot_answers(
     class_names: Sequence[str], # names of the classes
     recipes: dict[str, str], # recipes by the words beside their bars
     drawn: str = "CC", # recipes whose boxes are drawn
-    key: str | None = None, # the image's name; its pixels if not given
+    key: str | None = None, # key of the image; None to use its pixels
 ) -> Figure: # the figure, 5.2 inches wide
     "Draw a photo beside the top class of each recipe, with its probability as a bar."
     plan = make_plan(list(recipes.values()))

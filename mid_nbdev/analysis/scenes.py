@@ -53,7 +53,7 @@ def _thousandths(values: torch.Tensor) -> list: return (values * 1000).round().i
 
 def _leaders(
     probabilities: torch.Tensor, # (n, classes)
-    count: int, # how many leading classes
+    count: int, # number of leading classes
 ) -> list[list[int]]: # per row: class, thousandths, class, thousandths, …
     "The leading classes with their probabilities."
     values, classes = probabilities.sort(dim=-1, descending=True, stable=True)
@@ -185,7 +185,7 @@ def place_steps(
 _UNSURE = 0.5 # an average is unsure below this confidence
 
 class Summary(NamedTuple):
-    "How averaging changes the prediction for an image."
+    "The change that averaging makes to the prediction for an image."
     before: int # class predicted for the center crop
     after: int # class predicted by the average
     change: float # of the probability of the true class, or of the average's class if unlabelled; -1 to 1
@@ -224,7 +224,7 @@ def summaries_of_rows(
 FILTERS = ("corrected", "broken", "changed", "unsure", "all") # selections of images in the strip
 
 def passes_filter(
-    summary: Summary, # of an image
+    summary: Summary, # summary of an image
     label: int | None, # true class; None if unknown
     name: str, # one of `FILTERS`
 ) -> bool:

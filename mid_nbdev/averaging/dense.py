@@ -47,7 +47,7 @@ def _nearby_mean(
 
 # %% ../../nbs/averaging/02_dense.ipynb #048621a5
 class _Pooled(TorchFunctionMode):
-    "Records the maps that are averaged; optionally squeezes all but the last over nearby cells."
+    "A record of the maps that are averaged; optionally squeezes all but the last over nearby cells."
 
     def __init__(self, squeezes: Sequence[Sequence[int]] = ()):
         super().__init__()

@@ -21,7 +21,7 @@ def crop_outputs(
     classifier: Classifier, # classifier
     image, # PIL image, uint8 array or uint8 tensor
     plan: Plan, # recipes
-    key: str | None = None, # key of the image; its pixels if not given
+    key: str | None = None, # key of the image; None to use its pixels
     seed: int = 0, # seed of the random crops
 ) -> tuple[torch.Tensor, np.ndarray, list[torch.Tensor], torch.Tensor, torch.Tensor]: # see below
     "Return resized image, boxes, crops, their probabilities (crops, classes) and the averages (recipes, classes)."

@@ -191,7 +191,7 @@ def _best_batch(
     sizes = (10, 20, 40) if task.where.type == "cpu" else sorted(CUDA_SIZES)
     return min(sizes, key=lambda size: apart(rival, task, None, size)[0].seconds)
 
-_WAYS = (("float32", False), ("bfloat16", False), ("float32", True), ("bfloat16", True)) # precision, compiled?
+_WAYS = (("float32", False), ("bfloat16", False), ("float32", True), ("bfloat16", True)) # precision; whether compiled
 
 def way(
     task: Task, # a peer's task
@@ -212,7 +212,7 @@ def _best_way(
     rival: Callable, # a peer
     task: Task, # ten crops of a few images
     *args, # the peer's other arguments
-) -> tuple[str, bool]: # precision; compiled?
+) -> tuple[str, bool]: # precision, and whether compiled
     "The way in which a peer is fastest on this machine; ways that fail, such as without a compiler, are left out."
     def seconds(one):
         try: return apart(rival, one, *args)[0].seconds
@@ -227,7 +227,7 @@ def _contestants(
     name: str, # one of `CONTESTS`
     engines: tuple[str, ...], # of this library
 ) -> list[tuple[str, Callable, tuple]]: # label, function, arguments
-    "This library, for one row in every format, and its peers: at the batch size that suits them, in their best way."
+    "The contestants: this library, for one row in every format, and each peer at its best batch size and fastest."
     ten_crops, images = "one 10-crop row", 8 if task.where.type == "cpu" else 128
     few = replace(task, recipes=CONTESTS[ten_crops], images=images)
     tens, rows = (_best_batch(rival, few) for rival in (peers.ten_crop, peers.row_by_row))

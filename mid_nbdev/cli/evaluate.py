@@ -201,7 +201,7 @@ class RowOptions(Options):
 
 # %% ../../nbs/cli/02_evaluate.ipynb #fit2match
 def _match(classifier, source, plan, network, folder: Path, asked: bool, compute: ComputeOptions, process) -> None:
-    """Match larger views as in an existing run, or if asked for, on some of the images. Raises `InputError` for
+    """Match larger views as in an existing run or, if requested, on some of the images. Raises `InputError` for
     another class order than the run's."""
     from mid_nbdev.averaging.matching import Matching
     from mid_nbdev.evaluation.evaluate import match_to_source

@@ -49,7 +49,7 @@ def _check_packages(
 def _missing_of_extras(
     packages, # from `_check_packages`
 ) -> dict[str, list[str]]: # by extra: packages that are missing or out of range
-    "What each extra lacks, except `dev`."
+    "The missing packages of each extra, except `dev`."
     def word(line):
         here = "" if line.here == "missing" else f" (here {line.here})"
         return f"{line.package} {line.needs}{here}"
@@ -221,7 +221,7 @@ def bench_command(
     checkpoint: Path | None = None, # file of weights
     images: int = 20, # number of images, evenly spread; a quarter of them for whole tables
     engine: str = "auto", # engine of this library; PyTorch is measured too
-    device: str | None = None, # cpu, cuda or cuda:N (a GPU where there is one)
+    device: str | None = None, # cpu, cuda or cuda:N (a GPU if there is one)
     dtype: str = "float32", # precision of the forward pass: float32, bfloat16, float16, or tf32 on a GPU
     rounds: int | None = None, # repetitions, of which the median is reported (2; with --quick 1)
     sections: str = ",".join(_SECTIONS), # sections of the benchmark

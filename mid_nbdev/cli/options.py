@@ -157,14 +157,14 @@ class PreprocessingOptions(Options):
 # %% ../../nbs/cli/01_options.ipynb #opt11com
 @dataclass(frozen=True)
 class ComputeOptions(Options):
-    "How and where forward passes are computed."
+    "Engine, precision and device of the forward passes."
     engine: str = "auto" # eager, compile, openvino, onnxruntime, or auto: the fastest that agrees with PyTorch
     dtype: str = "float32" # float32, bfloat16, int8 (OpenVINO), float16, tf32 (GPU), auto: fastest within --tolerance
     tolerance: float | None = None # for --dtype auto: largest share of changed predictions, 0 to 1
     calibration: str | None = None # folder or glob of images for int8 calibration (300 of those evaluated)
     batch_size: int | None = None # crops per forward pass (measured)
     workers: int | None = None # threads that decode images (one per core, at most 16)
-    device: str | None = None # cpu, cuda or cuda:N (a GPU where there is one)
+    device: str | None = None # cpu, cuda or cuda:N (a GPU if there is one)
 
     def __post_init__(self):
         if self.batch_size is not None and self.batch_size < 1:
@@ -189,13 +189,13 @@ class ComputeOptions(Options):
 
 @dataclass(frozen=True)
 class PredictOptions(ComputeOptions):
-    "How and where predictions are computed."
+    "Engine, precision and device of the predictions."
     engine: str = "eager" # eager, compile, openvino, onnxruntime, auto; for a corpus ray, ray:openvino and so on
     batch_size: int | None = None # crops per forward pass (at most 32; the engine's choice otherwise)
 
 @dataclass(frozen=True)
 class VerifyOptions(ComputeOptions):
-    "How and where a run's rows are recomputed."
+    "Engine, precision and device with which a run's rows are recomputed."
     engine: str = "" # eager, compile, openvino or onnxruntime (the run's)
     dtype: str = "" # precision (the run's)
     tolerance: ClassVar[None] = None # type: ignore[misc]

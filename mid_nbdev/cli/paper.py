@@ -17,7 +17,7 @@ from ..errors import InputError
 def _print_rows(
     table, # data frame
     format: str, # one of `REPORT_FORMATS`
-    readable=None, # the same as text; the table itself if not given
+    readable=None, # the same as text; None for the table itself
 ) -> None:
     "Print a table in one of the formats."
     if format not in REPORT_FORMATS: raise InputError(f"format {format!r}: expected {', '.join(REPORT_FORMATS)}")
@@ -97,7 +97,7 @@ def reproduce_command(
     seed: int = 0, # seed of the random crops
     batch_size: int | None = None, # crops per forward pass (measured)
     workers: int | None = None, # threads that decode images (one per core, at most 16)
-    device: str | None = None, # cpu, cuda or cuda:N (a GPU where there is one)
+    device: str | None = None, # cpu, cuda or cuda:N (a GPU if there is one)
     dtype: str = "float32", # precision of the forward pass: float32 or bfloat16
 ) -> None:
     "Evaluate a table of the paper, network by network; the same command resumes an interrupted run."

@@ -39,7 +39,7 @@ def _part_text(
 
 @dataclass(frozen=True)
 class Recipe:
-    "Which crops of an image are averaged, and at which level."
+    "The crops of an image to average, and the level."
     parts: tuple[tuple[str, int, int], ...] # (kind, count, number of the first crop), in the order of `_KINDS`
     level: str = "softmax" # "feature", "logit" or "softmax"
 

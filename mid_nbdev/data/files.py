@@ -69,7 +69,7 @@ def _readable_formats() -> list[str]: # a subset of `_IMAGE_FORMATS`
 _UNHEARD = ("ignore", None, Warning, re.compile(r"PIL\."), 0) # filter for Pillow's warnings about metadata
 
 class _PillowSettings:
-    "Changes Pillow's global settings while any thread decodes images."
+    "Pillow's global settings, changed while any thread decodes images."
 
     def __init__(self):
         self.lock, self.decoding, self.before = threading.Lock(), 0, Image.MAX_IMAGE_PIXELS
@@ -133,7 +133,7 @@ def open_image(
 
 # %% ../../nbs/data/00_files.ipynb #aheadc01
 class ReadAhead:
-    "Limits the memory of what threads read ahead."
+    "A limit on the memory of what threads read ahead."
 
     def __init__(
         self,

@@ -371,7 +371,7 @@ def _is_machines(
     return error.errno not in _OF_THE_FILE
 
 def _reason(error: Exception) -> str:
-    "What went wrong, in one line without local paths."
+    "An error as one line without local paths."
     if isinstance(error, FileNotFoundError): return "no such file"
     if isinstance(error, UnidentifiedImageError): return "not an image that Pillow can read"
     if isinstance(error, OSError) and error.strerror: return error.strerror.lower()
@@ -382,7 +382,7 @@ def _reason(error: Exception) -> str:
 def failure_reason(
     error: Exception, # exception from opening, reading or decoding
 ) -> str: # one line without local paths; `is_passing` says whether the file is at fault
-    "Why an image could not be used."
+    "The reason why an image could not be used."
     return f"{_MACHINE if _is_machines(error) else ''}{_reason(error)}"[:200]
 
 def is_passing(

@@ -69,7 +69,7 @@ def _attempt(
 _WAITS = (0.1, 0.4, 1.5) # seconds before each retry
 
 class Patience:
-    "Waits and retries after machine trouble, within a limited total time."
+    "Waiting and retrying after machine trouble, within a limited total time."
 
     def __init__(
         self,

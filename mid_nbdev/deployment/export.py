@@ -200,7 +200,7 @@ def _pick(
 # %% ../../nbs/deployment/00_export.ipynb #cutneed1
 def _needed(
     places: torch.Tensor, # rows or columns of each crop, int64 (n, crop), ascending or descending by one
-    length: int, # how many there are in the resized image
+    length: int, # their number in the resized image
 ) -> tuple[torch.Tensor, torch.Tensor]: # indices to compute, int64 (16 m,); each crop's places among them
     "The rows or columns that the crops need: all of them, or each crop's own if these are fewer."
     crops, crop_size = places.shape
@@ -241,7 +241,7 @@ class ExportedGraph(nn.Module):
     ):
         super().__init__()
         plan, expected = Plan((wrapper.recipe,)), wrapper.classifier.preprocessing
-        plan.require_fixed("a policy stops early, which a graph cannot; export the average of its crops, "
+        plan.require_fixed("a graph cannot; export the average of its crops, "
                            f"{Recipe(wrapper.recipe.parts)}")
         if (how := expected.interpolation) != plain_interpolation(how) and not resized:
             raise InputError(f"interpolation {how}: a graph resizes as Pillow does; "

@@ -98,7 +98,7 @@ class Part(NamedTuple):
     answers: Answers | None = None # probabilities by one recipe, if kept
 
 class _Slice:
-    "Iterates over a slice of images with their boxes, and records which were read and which failed."
+    "A slice of images with their boxes, which records which were read and which failed."
     def __init__(self, images, source: ImageSource, classifier: Classifier, plan: Plan, seed: int, upload, progress):
         self.images, self.source, self.classifier, self.plan = images, source, classifier, plan
         self.seed, self.upload, self.progress = seed, upload, progress

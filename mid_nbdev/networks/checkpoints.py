@@ -43,7 +43,7 @@ _STARTS = {b"version https://git-lfs": "it is a Git LFS pointer; fetch the file 
 _RUNNING = re.compile("(builtins|os|posix|nt|sys|subprocess|importlib|runpy|shutil|ctypes|socket|pty|code|operator)[.]")
 
 def _why_unreadable(path: Path, error: Exception) -> str:
-    "Why a file cannot be read."
+    "The reason why a file cannot be read."
     with open(path, "rb") as file: start = file.read(64)
     if not start: return "it is empty"
     known = [what for begin, what in _STARTS.items() if start.startswith(begin)]

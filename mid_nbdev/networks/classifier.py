@@ -157,7 +157,7 @@ class _Pieces(NamedTuple):
 
 # %% ../../nbs/networks/02_classifier.ipynb #5fc92f48
 class _Head(nn.Sequential):
-    "Maps feature vectors to float32 logits, whatever the type of the weights."
+    "A head from feature vectors to float32 logits, whatever the type of the weights."
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         "Logits (n, classes)."

@@ -141,7 +141,7 @@ def _agrees(
 Exact = Callable[[int, Iterable[torch.Tensor]], Iterator[tuple[torch.Tensor, ...]]] # from a batch size and batches
 
 class Quantiser(Protocol):
-    "Quantises a converted network to 8-bit integers, calibrated on crops."
+    "A quantiser of converted networks to 8-bit integers, calibrated on crops."
     @property
     def key(self) -> str:
         "Key of the crops."
@@ -217,7 +217,7 @@ class _ConvertedEngine:
         dtype: str, # precision
         batch_size: int, # crops per forward pass
         exact: Exact, # PyTorch's outputs in float32, for comparison
-        calibration: Quantiser | None = None, # what int8 is fitted on
+        calibration: Quantiser | None = None, # calibration of int8
     ):
         self.classifier, self.dtype, self.batch_size = classifier, dtype, batch_size
         self.exact, self.calibration = exact, calibration

@@ -43,7 +43,7 @@ def pick_device(
 
 # %% ../../nbs/networks/06_engines.ipynb #bb86b426
 class Engine(Protocol):
-    "Computes the outputs of crops."
+    "The interface of engines, which compute the outputs of crops."
     name: str # one of `ENGINES`
     dtype: str # one of `DTYPES`
     batch_size: int # crops per batch

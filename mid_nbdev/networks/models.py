@@ -330,7 +330,7 @@ def load_named(
 
 # %% ../../nbs/networks/04_models.ipynb #2de96032
 class _Struck(nn.Module):
-    "Masks the logits of all but some classes."
+    "A mask of the logits of all but some classes."
     outside: torch.Tensor # masked classes, (num_classes,)
 
     def __init__(self, module: nn.Module, classes: tuple[int, ...], num_classes: int):

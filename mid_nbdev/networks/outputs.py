@@ -60,7 +60,7 @@ def _refuse_output(
 def refuse_layers(
     network: nn.Module, # network, which is not run
 ) -> None:
-    "Raise `InputError` for layers that make an image's answer depend on the rest of its batch."
+    "Raise `InputError` for layers that make an image's output depend on the rest of its batch."
     for name, module in network.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             raise InputError(f"{name} has no running statistics (track_running_stats=False), so an image's answer "

@@ -41,14 +41,14 @@ def _tf32_switches() -> list[tuple[object, str, object, object]]: # owner, name,
     return [(owner, "allow_tf32", True, False) for owner in (matmul, cudnn)]
 
 def _values() -> list:
-    "How the switches are set."
+    "The current values of the switches."
     return [getattr(owner, name) for owner, name, _, _ in _tf32_switches()]
 
 def _set(values: list) -> None:
     "Set the switches."
     for (owner, name, _, _), value in zip(_tf32_switches(), values): setattr(owner, name, value)
 
-_outside: list[list] = [] # what the switches were when each `precision` around began
+_outside: list[list] = [] # values of the switches at the beginning of each surrounding `precision`
 
 @contextmanager
 def precision(

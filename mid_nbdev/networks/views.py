@@ -99,7 +99,7 @@ def _described(
 def description(
     network: nn.Module, # network
 ) -> str: # the same in every process
-    "Describe what determines a network's answers besides its weights: its modules and their plain attributes."
+    "Describe what determines a network's outputs besides its weights: its modules and their plain attributes."
     lines = []
     for name, module in network.named_modules():
         apart = {*_INTERNAL, *getattr(type(module), "_apart", ())} # attributes that its class excludes
@@ -127,7 +127,7 @@ def checksum(
 def fingerprint(
     network: nn.Module, # network
 ) -> str: # 64 hexadecimal digits, the same in every process
-    "Hash of everything that determines a network's answers."
+    "Hash of everything that determines a network's outputs."
     contents = [f"{name} {checksum(tensor)}" for name, tensor in _all_tensors(network).items()]
     return sha256("\n".join([description(network), *contents]).encode()).hexdigest()
 
@@ -175,7 +175,7 @@ def _sample(
     return tensor.detach().as_strided((count,), (tensor.numel() // count,), tensor.storage_offset())
 
 class _WatchedTensors:
-    "Detects changes of tensors by address, type, version and sampled values."
+    "A detector of changes of tensors, by address, type, version and sampled values."
 
     def __init__(
         self,
@@ -208,7 +208,7 @@ class _WatchedTensors:
 _HOLDING = ("_parameters", "_buffers", "_modules", "_forward_pre_hooks", "_forward_hooks") # dictionaries of a module
 
 class Watch:
-    "Detects changes of a network in well under a millisecond."
+    "A detector of changes of a network, which takes well under a millisecond."
 
     def __init__(
         self,

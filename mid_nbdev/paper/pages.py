@@ -68,7 +68,7 @@ def parameter_points(
 def sizes_reached(
     points: pd.DataFrame, # from `parameter_points`
 ) -> pd.DataFrame: # by network: center crop, 20 RCs, reaches the center crop of
-    "Which larger networks' center crop an average of 20 random crops reaches."
+    "The larger networks whose center crop an average of 20 random crops reaches."
     methods = list(_METHODS)[:2]
     center, average = (points[points["method"] == method].set_index("name")["top1"] for method in methods)
     reached = {}

@@ -30,7 +30,7 @@ def _weights_misfit(
     run: Run, # run of an architecture of the paper
     model: str, # the paper's weights, such as "torchvision/resnet18.IMAGENET1K_V1"
 ) -> str: # empty if the weights are the paper's
-    "Why a run's weights are neither the paper's nor measured others."
+    "The reason why a run's weights are neither the paper's nor other measured ones."
     network, bare = run.manifest["network"], model.partition(".")[0]
     if network == model: return ""
     if network != bare: return f"its network is {network}, the paper's is {model}"
@@ -41,7 +41,7 @@ def _preprocessing_misfit(
     run: Run, # run
     entry: pd.Series, # a row of `paper_networks`
 ) -> str: # empty if it is the paper's
-    "How a run's preprocessing differs from the paper's."
+    "The differences of a run's preprocessing from the paper's."
     expected = {"resize_to": int(entry["resize_to"]), "crop_size": int(entry["crop"]),
                 "interpolation": entry["interpolation"],
                 **{name: [float(number) for number in entry[name].split()] for name in ("mean", "std")}}
@@ -50,7 +50,7 @@ def _preprocessing_misfit(
     return f"its preprocessing is not the paper's: {', '.join(other)}" if other else ""
 
 def _unfinished(run: Run) -> str:
-    "What a run lacks; empty if it is complete."
+    "A description of what a run lacks; empty if it is complete."
     if missing := len(run.missing()): return f"it is unfinished: {missing} of {len(run.parts())} parts are missing"
     return "" if len(run.rows()) else "it has no rows, as none of its images could be read"
 
@@ -276,7 +276,7 @@ def _result(number: int, reports: dict[str, pd.DataFrame], gains: pd.DataFrame |
 
 # %% ../../nbs/paper/04_tables.ipynb #100ec324
 def _caption(number: int, gains: pd.DataFrame | None) -> str:
-    "What the numbers of a table are, as an HTML caption."
+    "The HTML caption of a table."
     words = "Published ImageNet top-1, percent (gain over the center crop, points). Bold: best of the paper's rows."
     networks, weights, here = paper_networks(), measured_weights(), _measured_here(number, gains)
     if here.empty or gains is None: return f"<caption>{words}</caption>"
