@@ -365,6 +365,7 @@ def test_the_search_index_knows_every_page_and_name(site, pages):
     index = json.loads((site / "search.json").read_text(encoding="utf-8"))
     assert {entry["href"].split("#")[0] for entry in index} == set(pages) - {"404.html"}
     places = {entry["href"] for entry in index}
+    assert not [entry["href"] for entry in index if entry["text"].startswith("source ")]
     assert [name for module, name in public_names() if f"{module}.html#{name.lower()}" not in places] == []
 
 

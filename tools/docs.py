@@ -398,11 +398,10 @@ def settle(folder: Path, home: str, still: bool) -> None:
         if EXPLORER in text:
             text = text.replace(EXPLORER, FRAME.format(up) if not still and explorer(folder) else "")
         path.write_text(text, encoding="utf-8")
-    for path in folder.rglob("*.css"):
-        path.write_text(re.sub(REMOTE_IMPORT, "", path.read_text(encoding="utf-8")), encoding="utf-8")
-    if (sitemap := folder / "sitemap.xml").exists():
-        text = sitemap.read_text(encoding="utf-8")
-        sitemap.write_text(re.sub(r"\s*<url>\s*<loc>\S*/404.html</loc>.*?</url>", "", text, flags=re.DOTALL))
+    for name, found, written in FILES:
+        for path in folder.rglob(name):
+            text = re.sub(found, written, path.read_text(encoding="utf-8"), flags=re.DOTALL)
+            path.write_text(text, encoding="utf-8")
 
 
 def stored(match: re.Match, folder: Path, up: str) -> str:
@@ -444,7 +443,11 @@ FRAME = (
     '<iframe title="What a network sees" loading="lazy" src="{}explorer.html" style="width: 100%; height: 1150px; '
     'border: 0"></iframe>'
 )
-REMOTE_IMPORT = r"""@import\s+(url\(\s*['"]?https?://[^)]*\)|['"]https?://[^'"]*['"])[^;{]*;"""
+FILES = (  # what is written otherwise in files beside the pages
+    ("*.css", r"""@import\s+(url\(\s*['"]?https?://[^)]*\)|['"]https?://[^'"]*['"])[^;{]*;""", ""),
+    ("sitemap.xml", r"\s*<url>\s*<loc>\S*/404.html</loc>.*?</url>", ""),
+    ("search.json", r'(?<="text": ")source ', ""),  # the link of an entry
+)
 SETTLED = (  # on every page, in this order
     (r'<span class="math (inline|display)">\\[(\[](.*?)\\[)\]]</span>', formula),
     (r'<(?:script|link)\b[^>]*\b(?:src|href)="https?://[^>]*>(?:\s*</script>)?', ""),  # nothing from another site
