@@ -235,7 +235,8 @@ def _contestants(
     for dtype in formats_of(task, engines[0]) if name == ten_crops else ():
         if dtype != task.dtype:
             ours.append((f"this library, {engines[0]}, {dtype}", _ours, (replace(task, dtype=dtype), engines[0])))
-    of_rows = [("a pass a row", peers.row_by_row, (None, rows)), ("a pass a crop", peers.by_augmentation, (None, rows))]
+    of_rows = [("one pass per row", peers.row_by_row, (None, rows)),
+               ("one pass per crop", peers.by_augmentation, (None, rows))]
     of_tens = [("TenCrop", peers.ten_crop, (None, tens)), ("ttach", peers.ttach_ten_crop, ())]
     rivals: list[tuple] = []
     for label, rival, args in [*(of_tens if name == ten_crops else []), *of_rows]:
