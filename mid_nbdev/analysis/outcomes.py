@@ -158,7 +158,8 @@ def _agreement(label: pd.Series, prediction: pd.Series, where: str) -> pd.Series
     "Whether prediction and label are the same class."
     for what, values in (("label", label), ("prediction", prediction)):
         _refuse_values(values == "", values, f"{where}: expected a {what} in every row")
-    if not set(prediction) & set(label):
+    numbers = pd.to_numeric(pd.concat([label, prediction]), errors="coerce").notna().all() # then all may be wrong
+    if not numbers and not set(prediction) & set(label):
         raise InputError(f"{where}: no prediction is among the labels (such as {label.iloc[0]!r}; predictions such as "
                          f"{prediction.iloc[0]!r}); both must be numbers or names; name the columns with --label and "
                          "--prediction")

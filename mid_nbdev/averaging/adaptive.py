@@ -21,7 +21,7 @@ from .matching import match_outputs
 from ..crops.boxes import cut_many
 from ..crops.recipes import AnyRecipe, Plan, Policy, first_places
 from ..errors import InputError
-from ..networks.classifier import Classifier
+from ..networks.classifier import Classifier, require_size
 from ..networks.engines import Engine
 
 # %% ../../nbs/averaging/01_adaptive.ipynb #525924fa
@@ -204,6 +204,7 @@ def _batches(
     "Batches until nothing waits."
     while group := _next_group(pool):
         size, boxes = group[0].next_size(), _next_views(group, pool.batch_size)
+        require_size(pool.classifier, size)
         crops = cut_many([one.image for one in group], boxes)
         pool.on_their_way.append((group, size, len(crops)))
         yield fill_batch(crops, pool.batch_size)

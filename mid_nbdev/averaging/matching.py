@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..networks.classifier import Classifier
 
 # %% ../../nbs/averaging/08_matching.ipynb #mat0006
+_EQUAL = 1e-12 # of the mean square: a variance that rounding makes of equal features
 _FLOOR = 0.01 # of the mean variance, added to every variance
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +50,13 @@ VIEW_AND_CROP = make_plan("FULL,CC") # views that a matching is fitted on
 def fit_matching(
     features: torch.Tensor | None, # pooled features of `VIEW_AND_CROP` of some images (2 * images, feature_size)
 ) -> Matching: # fitted without labels
-    "Fit a matching to the statistics of both views. Raises `InputError` for fewer than two images."
+    "Fit a matching to the statistics of both views. Raises `InputError` for fewer than two images, or only equal ones."
     if features is None or len(features) < 4:
         raise InputError("too few images to match larger views on: give 2 or more")
     views, crops = features.unflatten(0, (-1, 2)).unbind(1)
     floor = _FLOOR * views.var(0).mean()
+    if floor <= _EQUAL * views.square().mean():
+        raise InputError(f"no matching can be fitted on {len(views)} images with equal features; give different ones")
     return Matching(views.mean(0), crops.mean(0), ((crops.var(0) + floor) / (views.var(0) + floor)).sqrt())
 
 # %% ../../nbs/averaging/08_matching.ipynb #mat0011

@@ -20,7 +20,7 @@ def check_temperature(
 ) -> float: # the same
     "Raise `InputError` for a temperature that is not a number above 0."
     if isinstance(temperature, (int, float)) and 0 < temperature < math.inf: return float(temperature)
-    raise InputError(f"temperature {temperature}: expected a number above 0, such as 0.9")
+    raise InputError(f"temperature {temperature!r}: expected a number above 0, such as 0.9")
 
 def scale(
     probabilities: torch.Tensor, # (…, classes)

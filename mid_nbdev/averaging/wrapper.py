@@ -9,6 +9,8 @@ __all__ = ['refuse_nan', 'average', 'as_pil', 'as_list', 'Averaged', 'average_im
 # %% ../../nbs/averaging/00_wrapper.ipynb #9b80c761
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from numbers import Integral
+from os import PathLike
 from typing import NamedTuple
 
 import numpy as np
@@ -73,10 +75,13 @@ def as_pil(
 ) -> Image.Image: # in mode RGB
     "Convert an image to an RGB PIL image. Raises `InputError` for other types, shapes and dtypes."
     if isinstance(image, Image.Image): return to_rgb(image)
+    if isinstance(image, (str, bytes, PathLike)):
+        raise InputError(f"image {str(image)!r}: expected the image itself, not its path; open it with PIL.Image.open")
     planes = isinstance(image, torch.Tensor) and image.ndim == 3
     array = image.detach().cpu().permute(1, 2, 0).numpy() if planes else np.asarray(image)
     if array.dtype != np.uint8:
-        raise InputError(f"image of type {array.dtype}: expected uint8 pixels from 0 to 255, not normalised; "
+        kind = array.dtype if array.ndim else type(image).__name__
+        raise InputError(f"image of type {kind}: expected uint8 pixels from 0 to 255, not normalised; "
                          "pass tensors that a loader has normalised to MID.from_tensors")
     if array.ndim == 3 and array.shape[2] == 1: array = array[..., 0]
     if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
@@ -88,7 +93,7 @@ def as_list(
     images, # one image or many: a list, an array (n, h, w, 3) or a tensor (n, 3, h, w)
 ) -> list: # images
     "Turn one or many images into a list."
-    if isinstance(images, Image.Image): return [images]
+    if isinstance(images, (Image.Image, str, bytes)) or not isinstance(images, Iterable): return [images]
     if isinstance(images, (np.ndarray, torch.Tensor)): return list(images) if images.ndim == 4 else [images]
     return list(images)
 
@@ -172,6 +177,15 @@ def open_classifier(
     if level == "feature": opened.require_features()
     return opened
 
+def _whole(
+    name: str, # of an argument
+    number: int, # its value
+    least: int, # smallest value
+) -> int: # the value
+    "Raise `InputError` for a value that is not a whole number, or is too small."
+    if isinstance(number, Integral) and number >= least: return int(number)
+    raise InputError(f"{name} {number!r}: expected a whole number of at least {least}")
+
 def named_pictures(
     images, # one image or many
     keys: Sequence[str] | None, # keys of the images; None to use their pixels
@@ -198,8 +212,8 @@ class Wrapper(nn.Module):
         calibration: Iterable | None = None, # images for int8 calibration
     ):
         super().__init__()
-        self.classifier = open_classifier(classifier, level, transform)
-        self.seed, self.batch_size, self.engine, self.dtype = seed, batch_size, engine, dtype
+        self.classifier, self.engine, self.dtype = open_classifier(classifier, level, transform), engine, dtype
+        self.seed, self.batch_size = _whole("seed", seed, 0), _whole("batch_size", batch_size, 1)
         self.calibration = calibration if calibration is None else fit_on(self.classifier, map(as_pil, calibration))
         self._engines: dict[tuple, Engine] = {}
         self.crops_used: torch.Tensor | None = None # number of crops per image in the last call

@@ -183,7 +183,9 @@ def _parse_policy(
     if views.lower() == "auto": return Policy(**chosen)
     if "@" in views:
         raise InputError(f"recipe {text!r}: a policy averages scores; leave out @{views.partition('@')[2]}")
-    return ViewsPolicy(parts=_parse_parts(views, text), **chosen)
+    policy = ViewsPolicy(parts=_parse_parts(views, text), **chosen)
+    if policy.crops < 2: raise InputError(f"recipe {text!r}: a policy adds views until it stops; name two or more")
+    return policy
 
 
 # %% ../../nbs/crops/02_recipes.ipynb #02de5b80
@@ -198,7 +200,8 @@ def parse_recipe(
     text: str | AnyRecipe, # such as "CC", "20RC", "5FC+5MFC+20RC+20MRC@feature", "auto" or "MFULL+CC+4RC~0.8"
 ) -> AnyRecipe: # the recipe or policy; `str(recipe)` is its canonical text
     "Parse a recipe or a policy. Raises `InputError` naming the part that is wrong."
-    if not isinstance(text, str): return text
+    if isinstance(text, AnyRecipe): return text
+    if not isinstance(text, str): raise InputError(f"recipe {text!r} of type {type(text).__name__}: expected one text")
     _refuse_long(text)
     if "~" in text or text.strip().lower().startswith("auto"): return _parse_policy(text)
     parts, at, level = re.sub(r"\s+", "", text).partition("@")
@@ -237,7 +240,7 @@ def parse_recipes(
     recipes: str | AnyRecipe | Iterable[str | AnyRecipe], # recipes or names of `RECIPE_SETS`; text has commas
 ) -> tuple[AnyRecipe, ...]: # every recipe once, in the order given
     "Parse a list of recipes. The name of a set expands to its recipes."
-    if isinstance(recipes, AnyRecipe): return (recipes,)
+    if not isinstance(recipes, Iterable): return (parse_recipe(recipes),)
     entries = recipes.split(",") if isinstance(recipes, str) else list(recipes)
     texts: list[str | AnyRecipe] = []
     for entry in entries:

@@ -24,6 +24,8 @@ from .transforms import read_transform
 from .views import Follower, evaluation_view, floating, unwrapped
 
 # %% ../../nbs/networks/02_classifier.ipynb #6babb8b7
+_LARGEST_CROP = 4096 # pixels; one such crop of floats takes 200 MB
+
 @dataclass(frozen=True)
 class Preprocessing:
     """The preprocessing that a network expects.
@@ -54,6 +56,8 @@ class Preprocessing:
             raise InputError(f"interpolation {self.interpolation!r}: expected {' or '.join(INTERPOLATIONS)}")
         for name, pixels in (("resize", self.resize_to), ("crop", self.crop_size)):
             if pixels < 1: raise InputError(f"{name} {pixels}: expected at least 1 pixel")
+        if self.crop_size > _LARGEST_CROP:
+            raise InputError(f"crop {self.crop_size}: expected at most {_LARGEST_CROP} pixels")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != 3 or name == "std" and min(values) <= 0:
                 raise InputError(f"{name} {values}: expected three numbers{', and std above 0' * (name == 'std')}")

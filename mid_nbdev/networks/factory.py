@@ -11,6 +11,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from importlib import import_module, invalidate_caches
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
@@ -101,13 +102,13 @@ def _call(
     here = str(Path.cwd())
     if here not in sys.path: sys.path.append(here) # for what the code itself imports, now and later
     invalidate_caches()
-    try:
-        loaded = import_module(module)
+    try: # what the code prints is no answer of this program
+        with redirect_stdout(sys.stderr): loaded = import_module(module)
         if file and Path(loaded.__file__ or "").resolve() != file:
             raise InputError(f"network {name!r}: {module} is already another module ({loaded.__file__}); rename yours")
         factory = getattr(loaded, function, None)
         if not callable(factory): raise InputError(f"network {name!r}: {module} has no function {function!r}")
-        made = factory(**arguments)
+        with redirect_stdout(sys.stderr): made = factory(**arguments)
     except InputError: raise
     except (Exception, SystemExit) as error:
         why = " ".join(str(error).split())[:200]

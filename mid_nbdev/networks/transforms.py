@@ -105,13 +105,13 @@ def _read_steps(
 ) -> dict[str, Any]: # fields of `Preprocessing`
     "Read the steps of a transform in order."
     found: dict[str, Any] = {}
-    on, done = "image", list[str]()
-    for step in steps:
-        kind, name = _kind(step), type(step).__name__
+    on, done, kinds = "image", list[str](), list(map(_kind, steps))
+    for step, kind in zip(steps, kinds):
+        name = type(step).__name__
         if kind in ("resize", "crop", "to float", "normalise") and kind in done:
             raise InputError(f"transform: {name} occurs twice: expected it once")
         needed = {"crop": "resize", "normalise": "to float"}.get(kind, "")
-        if needed and needed not in done:
+        if needed and needed not in done and needed in kinds:
             raise InputError(f"transform: {name} comes before {' or '.join(_KINDS[needed][:1])}: expected Resize, "
                              "CenterCrop, ToTensor, Normalize")
         _refuse_unscaled(step, kind)

@@ -1,0 +1,112 @@
+"What people give by mistake is refused in words that name it, and nothing is chosen in silence."
+
+import sys
+from functools import cache
+
+import pandas as pd
+import pytest
+import timm
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from mid_nbdev.analysis.outcomes import read_outcomes
+from mid_nbdev.averaging.wrapper import MID
+from mid_nbdev.crops.recipes import parse_recipes
+from mid_nbdev.errors import InputError
+from mid_nbdev.networks.classifier import Classifier, Preprocessing
+from mid_nbdev.networks.factory import made_by_code
+from mid_nbdev.networks.transforms import read_transform
+
+SMALL = Preprocessing(40, 32, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+GRAY = Image.new("RGB", (60, 48), "gray")
+
+
+@cache
+def small(name="test_resnet", **options):
+    "A small network."
+    torch.manual_seed(0)
+    return Classifier(timm.create_model(name, num_classes=4, **options).eval(), SMALL)
+
+
+@pytest.mark.parametrize("recipe", [20, None, ["CC", "20RC"], 1.5])
+def test_a_recipe_is_text(recipe):
+    with pytest.raises(InputError, match=f"of type {type(recipe).__name__}: expected one text"):
+        MID(small(), recipe)
+
+
+def test_recipes_that_are_no_list_are_refused():
+    with pytest.raises(InputError, match="recipe 20 of type int"):
+        parse_recipes(20)
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ("photo.jpg", "not its path; open it with PIL.Image.open"), (["photo.jpg"], "not its path"),
+    (b"photo.jpg", "not its path"), (pytest, "of type module"), (None, "of type NoneType"), (5, "of type int"),
+])
+def test_what_is_no_image_is_refused(given, words):
+    with pytest.raises(InputError, match=words):
+        MID(small(), "CC")(given)
+
+
+@pytest.mark.parametrize("options", [
+    {"seed": "a"}, {"seed": -1}, {"seed": 1.5}, {"batch_size": 0}, {"batch_size": 2.0},
+])
+def test_seed_and_batch_size_are_whole_numbers(options):
+    with pytest.raises(InputError, match=f"{[*options][0]} .*: expected a whole number of at least"):
+        MID(small(), "2RC", **options)
+
+
+def test_a_temperature_that_is_text_is_quoted():
+    with pytest.raises(InputError, match="temperature '2'"):
+        MID(small(), "CC", temperature="2")
+
+
+def test_views_are_not_matched_on_equal_images():
+    with pytest.raises(InputError, match="on 5 images with equal features"):
+        MID(small(), "FULL").match([GRAY] * 5)
+
+
+def test_a_policy_asks_whether_a_network_takes_its_views():
+    vit = small("test_vit", img_size=32)
+    with pytest.raises(InputError, match="accepts only crops of 32 pixels, not views of 40"):
+        MID(vit, "MFULL+CC~0.8")(GRAY)
+
+
+def test_a_policy_of_one_view_is_refused():
+    with pytest.raises(InputError, match="name two or more"):
+        MID(small(), "CC~0.8")
+
+
+def test_a_crop_that_fits_no_memory_is_refused():
+    with pytest.raises(InputError, match="crop 100000: expected at most 4096 pixels"):
+        Preprocessing(256, 100_000, "bilinear", (0, 0, 0), (1, 1, 1))
+
+
+@pytest.mark.parametrize(("steps", "words"), [
+    ([v2.CenterCrop(32), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)], "no Resize"),
+    ([v2.Resize(40), v2.CenterCrop(32), v2.ToImage(), v2.Normalize([0.5] * 3, [0.5] * 3)], "no ToTensor"),
+    ([v2.CenterCrop(32), v2.Resize(40), v2.ToImage()], "CenterCrop comes before Resize"),
+])
+def test_a_step_that_is_not_there_is_not_said_to_be_late(steps, words):
+    with pytest.raises(InputError, match=words):
+        read_transform(v2.Compose(steps))
+
+
+def test_what_their_code_prints_is_no_answer(tmp_path, monkeypatch, capsys):
+    text = "import timm\nprint('imported')\ndef make():\n    print('made')\n    return timm.create_model('test_resnet')"
+    (tmp_path / "my_loud.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    made_by_code("my_loud:make", {})
+    printed = capsys.readouterr()
+    assert printed.out == "" and "imported\nmade" in printed.err
+
+
+def test_a_network_that_is_never_right_can_be_compared(tmp_path):
+    table = pd.DataFrame({"image": ["a", "b"], "label": [1, 2], "prediction": [3, 4]})
+    table.to_csv(tmp_path / "wrong.csv", index=False)
+    assert not next(iter(read_outcomes(tmp_path / "wrong.csv").values())).table["correct"].any()
+    table.assign(prediction=["cat", "dog"]).to_csv(tmp_path / "names.csv", index=False)
+    with pytest.raises(InputError, match="no prediction is among the labels"):
+        read_outcomes(tmp_path / "names.csv")
