@@ -124,5 +124,6 @@ if __name__ == "__main__":
         classifier = load_classifier(network) if packaged else open_network(network, Path(given.weights))
         found = pd.DataFrame(measure(network, classifier, source, until)).assign(processor=processor()).round(4)
         lines = [line for line in lines if line["network"] != network] + found.to_dict("records")
-        order = sorted(lines, key=lambda line: networks.index(line["network"]))
+        places = {name: place for place, name in enumerate(networks)}
+        order = sorted(lines, key=lambda line: places.get(line["network"], len(places)))
         pd.DataFrame(order).to_csv(KEPT, index=False)
