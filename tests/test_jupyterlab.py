@@ -64,7 +64,8 @@ def kinds(path: Path) -> list[tuple[str, list[str]]]:
                 for mime in data
                 if "image/png" in data or not any("widget" in kind for kind in data)
             }
-            found.append((cell["id"], sorted(mime for mime in mimes if "widget" not in mime)))
+            pictures = {"image/svg+xml": "image", "image/png": "image"}  # JupyterLab draws pixels, saved figures lines
+            found.append((cell["id"], sorted({pictures.get(mime, mime) for mime in mimes if "widget" not in mime})))
     return found
 
 

@@ -244,7 +244,7 @@ def test_the_front_page_comes_to_the_point(pages):
     main = pages["index.html"].find("main")
     whole, text = str(main), main.get_text(" ", strip=True)
     assert len(text.split("pip install")[0].split()) <= 80 and len(text.split()) <= 700
-    assert whole.index("mid demo") < whole.index("<img") < whole.index("beach wagon 26%") < whole.index("Results")
+    assert whole.index("mid demo") < whole.index("<svg") < whole.index("beach wagon 26%") < whole.index("Results")
     assert re.search(r"\+\d\.\d\d \[[+-]\d\.\d\d,\s[+-]\d\.\d\d\] points .* on \d+ ImageNet", text)
     headings = [tag.get_text(strip=True) for tag in main.find_all("h2")]
     assert headings == ["Quick start", "Results", "What it costs", "Development", "Citation and licence"]
@@ -325,9 +325,19 @@ def test_no_two_things_on_a_page_have_one_anchor(pages):
 
 def test_every_picture_says_what_it_shows(pages):
     pictures = [(page, tag) for page, soup in pages.items() for tag in soup.find_all(["img", "svg"])]
-    silent = [f"{page}: {str(tag)[:60]}" for page, tag in pictures if not tag.get("alt", "").strip()]
+    told = {"img": "alt", "svg": "aria-label"}
+    silent = [f"{page}: {str(tag)[:60]}" for page, tag in pictures if not tag.get(told[tag.name], "").strip()]
     assert silent == [], "begin the notebook's cell with a line `#| fig-alt: what the picture shows`"
     assert len(pictures) > 15
+
+
+def test_figures_have_the_ink_of_the_theme_and_are_legible_on_a_phone(pages):
+    drawn = [(page, tag) for page, soup in pages.items() for tag in soup.select("main figure.figure > svg")]
+    assert len(drawn) >= 40 and all(tag["role"] == "img" for _, tag in drawn)
+    fixed = re.compile(r"(?:fill|stroke): #|<metadata|<style|xlink")  # a color, or what concerns the whole page
+    assert [page for page, tag in drawn if fixed.search(str(tag))] == []
+    least = [(page, int(re.search(r"min-width: (\d+)px", tag["style"]).group(1))) for page, tag in drawn]
+    assert {page for page, width in least if width > 356} <= {"analysis/explore.html"}
 
 
 def test_nothing_comes_from_another_site(site, pages):

@@ -50,9 +50,9 @@ def page(site, browser):
 def test_front_page(page):
     page.goto("index.html")
     assert page.locator("h1").inner_text() == "mid_nbdev"
-    picture = page.locator("main img").first
-    assert picture.evaluate("image => image.complete && image.naturalWidth > 600")
-    assert "beach wagon" in picture.get_attribute("alt")
+    picture = page.locator("main figure > svg").first
+    assert picture.bounding_box()["width"] > 450 and picture.locator("image").bounding_box()["width"] > 150
+    assert "beach wagon" in picture.get_attribute("aria-label")
     doors = ("Guides", "API", "Command line", "Results", "Paper", "Development")
     for door, title in zip(doors, ("Guides", "API reference", *doors[2:]), strict=True):
         page.goto("index.html")
@@ -108,10 +108,11 @@ def test_search_typed_and_clicked(page):
 
 def test_dark_and_back(page):
     ground = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+    ink = "getComputedStyle(document.querySelector('main figure > svg')).fill.match(/\\d+/g).slice(0, 3).map(Number)"
     page.goto("crops/geometry.html")
-    assert min(page.evaluate(ground)) > 200
+    assert min(page.evaluate(ground)) > 200 and max(page.evaluate(ink)) < 80
     page.locator(".quarto-color-scheme-toggle").first.click()
-    assert max(page.evaluate(ground)) < 80
+    assert max(page.evaluate(ground)) < 80 and min(page.evaluate(ink)) > 200
     page.goto("analysis/stats.html")
     assert max(page.evaluate(ground)) < 80
 

@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 import nbformat
 import yaml
 from bs4 import BeautifulSoup, Tag
+from figures import inlined
 from latex2mathml.converter import convert as to_mathml
 from nbformat.v4 import new_markdown_cell, new_notebook, new_raw_cell
 from pages import Written, overview, written_pages
@@ -164,7 +165,7 @@ class Book:
             return [text_cell(cell["id"], self.linked(text, path))] if text else []
         if cell["cell_type"] != "code":
             return [cell]
-        cell = with_tables(cell)
+        cell = with_figures(with_tables(cell))
         marks = re.findall(r"^#\|\s*(hide|default_exp|exporti?)\b(?!:)", cell["source"], re.MULTILINE)
         if not marks:
             lines = sum(1 + len(line) // 100 for line in cell["source"].splitlines())
@@ -194,12 +195,18 @@ class Book:
         parts = re.split(r"(^```.*?^```|^#.*?$|``.*?``)", text, flags=re.MULTILINE | re.DOTALL)
         for number in range(0, len(parts), 2):
             plain = re.sub(r"^\[!\[.*\]\(https?://.*\)$", "", parts[number], flags=re.MULTILINE)  # badges
+            plain = re.sub(r"(?m)^!\[([^\]]+)\]\(([^:)]*\.svg)\)$", lambda m: self.drawn(m, path), plain)
             plain = re.sub(r"!\[([^\]]+)\]\(([^)]*)\)", r'![](\2){fig-alt="\1"}', plain)
             link = r"\]\(([^)#:]+\.ipynb)((?:#[^)]*)?)\)"
             plain = re.sub(link, lambda m: f"]({self.address(m.group(1), path)}{m.group(2)})", plain)
             name = r"(?<!^\| )(?<![\[`])`([A-Za-z_][\w.]*)(\(\))?`(?!`)"  # neither in a link nor what a row is about
             parts[number] = re.sub(name, lambda m: self.named(m, path), plain, flags=re.MULTILINE)
         return "".join(parts)
+
+    def drawn(self, match: re.Match, path: str) -> str:
+        "A figure's file, which a page shows, as a part of the page."
+        file = (self.notebooks / path).parent / match.group(2)
+        return raw_html(inlined(file.read_text(encoding="utf-8"), file.stem, match.group(1)))
 
     def address(self, link: str, path: str) -> str:
         "Where a link from one notebook to another leads on the site."
@@ -280,6 +287,24 @@ def text_cell(name: str, source: str) -> dict:
 def folded(cell: dict) -> dict:
     "A cell whose code is shown when it is asked for."
     return {**cell, "source": f'#| code-fold: true\n#| code-summary: "Code"\n{cell["source"]}'}
+
+
+def raw_html(text: str) -> str:
+    "HTML in Markdown that both engines leave as it is."
+    return f"\n```{{=html}}\n{text}\n```\n"
+
+
+def with_figures(cell: dict) -> dict:
+    "A cell whose figures are parts of the page, so that they follow its theme; each says what it shows."
+    shows = re.search(r"^#\|\s*fig-alt:(.*)\n", cell["source"], re.MULTILINE)
+    outputs = []
+    for number, output in enumerate(cell["outputs"]):
+        if svg := "".join(output.get("data", {}).get("image/svg+xml", "")):
+            name = f"figure-{cell['id']}-{number}"
+            told = yaml.safe_load(shows.group(1)) if shows else ""
+            output = {**output, "data": {"text/html": inlined(svg, name, told)}}
+        outputs.append(output)
+    return {**cell, "outputs": outputs}
 
 
 def with_tables(cell: dict) -> dict:

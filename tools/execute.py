@@ -12,6 +12,13 @@ from execnb.shell import CaptureShell
 from nbdev.clean import nbdev_clean
 from reference import notebook_files
 
+# Figures are SVG, sharp on every screen, and the same from run to run and after any other notebook.
+FIGURES = """
+import matplotlib
+matplotlib.rcdefaults()
+set_matplotlib_formats("svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+matplotlib.rcParams["svg.hashsalt"] = "mid_nbdev"
+"""
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -22,7 +29,9 @@ def execute(path: Path) -> None:
     for cell in notebook.cells:  # a cell that shows nothing any more would keep what it showed before
         if cell.cell_type == "code":
             cell.outputs = []
-    CaptureShell(path, mpl_format="png").run_all(notebook, exc_stop=True)
+    shell = CaptureShell(path)
+    shell.run(FIGURES)
+    shell.run_all(notebook, exc_stop=True)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]

@@ -1,4 +1,4 @@
-"""Write what is generated from the notebooks: clean notebooks, the package's modules and README.md.
+"""Write what is generated from the notebooks: clean notebooks, the package's modules, README.md and its dark figures.
 
 `python tools/generate.py` writes in place; with `--check` a copy is written instead, and files that differ are named.
 """
@@ -12,6 +12,7 @@ import textwrap
 from pathlib import Path
 
 import nbformat
+from figures import dark
 from nbconvert import MarkdownExporter
 from reference import notebook_files
 
@@ -29,9 +30,19 @@ def write_readme(root: Path) -> None:
     text, _ = MarkdownExporter().from_notebook_node(notebook)
     text = re.sub(r"```python\s*```\n", "", text)
     text = re.sub(r"\]\((?!https?:|#)([^)]+)\)", r"](nbs/\1)", text)
+    text = re.sub(r"(?m)^!\[(.+)\]\((\S+)\.svg\)$", lambda match: in_both_themes(match, root), text)
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     text = f"<!-- Generated from nbs/index.ipynb: edit it there. -->\n{text}"
     (root / "README.md").write_text(text, encoding="utf-8")
+
+
+def in_both_themes(match: re.Match, root: Path) -> str:
+    "A figure as GitHub shows it in either theme; writes the dark one beside the other."
+    shows, stem = match.groups()
+    svg = (root / f"{stem}.svg").read_text(encoding="utf-8")
+    (root / f"{stem}-dark.svg").write_text(dark(svg), encoding="utf-8")
+    source = f'  <source media="(prefers-color-scheme: dark)" srcset="{stem}-dark.svg">'
+    return f'<picture>\n{source}\n  <img alt="{shows}" src="{stem}.svg">\n</picture>'
 
 
 def generate(root: Path) -> None:
@@ -66,7 +77,8 @@ def stale(root: Path) -> list[str]:
 
 def contents(root: Path) -> dict[str, bytes]:
     "The generated files of a repository, each with its bytes."
-    paths = [root / "README.md", *(root / "mid_nbdev").rglob("*.py"), *notebook_files(root)]
+    made = [*(root / "mid_nbdev").rglob("*.py"), *(root / "nbs").rglob("*-dark.svg")]
+    paths = [root / "README.md", *made, *notebook_files(root)]
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
 
 

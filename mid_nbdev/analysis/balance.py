@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from .plots import first_synonym
+from .plots import COLORS, first_synonym
 from ..data.classes import class_called, csv_text, label_reader
 from ..errors import InputError
 
@@ -198,8 +199,10 @@ def plot_confusion(
     names = [first_synonym(name) for name in shown.columns]
     side = 2.2 + 0.32 * len(names)
     figure, axis = plt.subplots(figsize=(side + 0.8, side), layout="constrained")
-    sns.heatmap(shares, cmap="Blues", vmin=0, vmax=100, annot=shown.to_numpy() if len(names) < 16 else None, fmt="d",
-                xticklabels=names, yticklabels=names, square=True, linewidths=0.5, ax=axis,
+    ink = LinearSegmentedColormap.from_list("ink", [f"{COLORS['ours']}00", f"{COLORS['ours']}80"], 20)  # on any ground
+    sns.heatmap(shares, cmap=ink, vmin=0, vmax=100, annot=shown.to_numpy() if len(names) < 16 else None, fmt="d",
+                xticklabels=names, yticklabels=names, square=True, linewidths=0.5, linecolor=COLORS["other"], ax=axis,
+                annot_kws={"color": COLORS["ours"]},
                 cbar_kws={"label": "share of the true class's images, %", "shrink": 0.7})
     axis.set(xlabel="predicted class", ylabel="true class", title=title)
     for label in (*axis.get_xticklabels(), *axis.get_yticklabels()): label.set_parse_math(False)

@@ -124,5 +124,5 @@ def plot_reliability(
         axis.vlines(binned["confidence"], binned["top1_low"], binned["top1_high"], color=color, linewidth=0.8)
         axis.scatter(binned["confidence"], binned["top1"], 10 + 190 * binned["images"] / len(rows), color=color)
     axis.set(xlabel="mean confidence, %", ylabel="top-1, %", xlim=(0, 100), ylim=(0, 100), aspect="equal")
-    axis.legend(frameon=False)
+    axis.legend(labelcolor="linecolor")
     return figure

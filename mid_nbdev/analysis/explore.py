@@ -70,7 +70,8 @@ def _draw_map(figure: Figure, axis: Axes, scene: dict, seen: dict, shown: int, n
     tops, lefts = ([*places, places[0] + 1] if len(places) == 1 else places for places in (seen["tops"], seen["lefts"]))
     def at_places(values): return np.broadcast_to(np.reshape(values, (len(seen["tops"]), -1)), (len(tops), len(lefts)))
     values, leads = at_places(seen["p"][str(shown)]) / 1000, at_places(seen["first"]) == shown
-    mesh = axis.pcolormesh(lefts, tops, values, cmap="viridis", vmin=0, vmax=1, shading="gouraud")
+    mesh = axis.pcolormesh(lefts, tops, values, cmap="viridis", vmin=0, vmax=1, shading="gouraud",
+                           rasterized=True)
     if not leads.all(): axis.contourf(lefts, tops, leads.astype(float), [-1, 0.5], colors="none", hatches=["////"])
     _place_markers(axis, scene, centers=False)
     axis.set(xlabel="left edge of the crop, pixels", ylabel="top edge", title=f"probability of {name}")
@@ -94,7 +95,7 @@ def _draw_growth(axis: Axes, scene: dict[str, Any], shown: int, name: str) -> No
     axis.axhline(0, color="black", linewidth=0.8)
     axis.locator_params(axis="x", integer=True)
     axis.set(xlabel="crops averaged", ylabel="lead over the best other class", title=f"lead of {name}")
-    axis.legend(fontsize=7)
+    axis.legend(handlelength=1.2)
 
 # %% ../../nbs/analysis/03_explore.ipynb #exp08
 def _plot_scene(

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['COLORS', 'LEVEL_MARKERS', 'LEVEL_COLORS', 'SIGNS', 'use_style', 'draw_boxes', 'first_synonym', 'short_name',
            'plot_opinions', 'plot_answers', 'corrected_images', 'plot_boxes', 'plot_gains', 'plot_claims',
-           'save_figure', 'plot_longer_sides', 'curve_points', 'plot_curves', 'plot_against_parameters']
+           'save_figure', 'plot_longer_sides', 'label_ends', 'curve_points', 'name_curves', 'plot_curves',
+           'plot_against_parameters']
 
 # %% ../../nbs/analysis/02_plots.ipynb #3b052d07
 from collections.abc import Sequence
@@ -46,7 +47,8 @@ SIGNS = {True: "✓", False: "✗"} # signs of a right and a wrong prediction
 _STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110, "axes.titlesize": 11, "font.size": 10,
     "axes.labelsize": 10, "xtick.labelsize": 10, "ytick.labelsize": 10, "legend.fontsize": 10, "figure.titlesize": 11,
-    "savefig.bbox": "tight", "svg.hashsalt": "mid_nbdev",
+    "savefig.bbox": "tight", "savefig.pad_inches": 0.02, "svg.hashsalt": "mid_nbdev", "axes.facecolor": "none",
+    "legend.frameon": False,
 } # matplotlib's settings: 10 points are 9 pixels on a phone if a figure is at most 5.5 inches wide
 
 def use_style() -> None:
@@ -91,10 +93,10 @@ def short_name(
     "Name a class in a figure."
     return first_synonym(class_names[label] if len(class_names) else str(label), room)
 
-def _opinion(probabilities: torch.Tensor, class_names: Sequence[str]) -> tuple[int, str]:
-    "The top class of one crop, and its name and probability as text."
+def _opinion(probabilities: torch.Tensor, class_names: Sequence[str], room: int = 40) -> tuple[int, str]:
+    "The top class of one crop, and its name, in lines that fit, and probability as text."
     value, label = probabilities.max(-1)
-    return int(label), f"{short_name(class_names, int(label))} {float(value):.0%}"
+    return int(label), fill(f"{short_name(class_names, int(label))} {float(value):.0%}", room)
 
 def _draw_crops(
     figure, # figure or subfigure
@@ -113,10 +115,10 @@ def _draw_crops(
         cell.grid(False)
     for cell in cells[len(crops):]: cell.axis("off")
     for cell, crop, pixels, probabilities in zip(cells, plan.crops, crops, opinions):
-        found, text = _opinion(probabilities, class_names)
+        found, text = _opinion(probabilities, class_names, 12)
         cell.imshow(pixels.permute(1, 2, 0))
         color, sign = (COLORS["right"], SIGNS[True]) if found == label else (COLORS["wrong"], other)
-        cell.set_title(f"{text} {sign}", fontsize=8, color=color, parse_math=False)
+        cell.set_title(f"{text} {sign}", fontsize=10, color=color, parse_math=False)
         for spine in cell.spines.values(): spine.set(visible=True, linewidth=2.5, color=_color(*crop))
 
 # %% ../../nbs/analysis/02_plots.ipynb #181ac29e
@@ -132,18 +134,21 @@ def plot_opinions(
     "Draw a photo with its boxes, the prediction of each crop, and the predictions of the averages."
     plan = make_plan(recipes)
     resized, boxes, crops, opinions, averaged = crop_outputs(classifier, image, plan, key, seed)
-    columns = min(5, len(plan.crops))
-    lines = -(-len(plan.crops) // columns)
-    figure = plt.figure(figsize=(2.9 + 1.2 * columns, max(2.9, 1.4 * lines + 0.2)), layout="constrained")
-    photo, grid = figure.subfigures(1, 2, squeeze=False, width_ratios=[2.7, 1.2 * columns])[0]
-    axis, truth, below = photo.subplots(), short_name(class_names, label, None), []
-    draw_boxes(axis, resized, plan, boxes)
+    lines = -(-len(plan.crops) // 5)
+    top = 0.3 + 2.5 * min(1, resized.shape[0] / resized.shape[1])  # inches
+    figure = plt.figure(figsize=(5.5, top + 1.5 * lines), layout="constrained")
+    above, grid = figure.subfigures(2, 1, height_ratios=[top, 1.5 * lines])
+    photo, beside = above.subplots(1, 2, width_ratios=[1, 1.2])
+    truth, answers = short_name(class_names, label, None), []
+    draw_boxes(photo, resized, plan, boxes)
+    photo.set_anchor("NW")
     for recipe, probabilities in zip(plan.recipes, averaged):
         found, text = _opinion(probabilities, class_names)
-        also = f" {SIGNS[True]}" if found == label else f", {truth} {float(probabilities[label]):.0%}"
-        below.append(f"{recipe}: {text}{also}")
-    axis.set_title(truth, fontweight="bold", parse_math=False)
-    axis.set_xlabel("\n".join(below), loc="left", parse_math=False)
+        also = f" {SIGNS[True]}" if found == label else f",\n{fill(truth, 30)} {float(probabilities[label]):.0%}"
+        answers.append(f"{recipe}: {text}{also}")
+    photo.set_title(fill(truth, 30), fontweight="bold", parse_math=False)
+    beside.text(0, 1, "\n\n".join(answers), va="top", parse_math=False, transform=beside.transAxes)
+    beside.axis("off")
     _draw_crops(grid, plan, crops, opinions, label, class_names)
     return figure
 
@@ -219,7 +224,8 @@ def plot_gains(
         axis.plot(line["gain"], place, LEVEL_MARKERS[level], color=LEVEL_COLORS[level], markersize=5)
     axis.set_yticks(range(len(lines)), lines["recipe"])
     axis.set_ylim(-0.7, len(lines) - 0.3)
-    axis.set(xlabel="top-1 gain, points [95 %]", title=title)
+    axis.set(xlabel="top-1 gain, points [95 %]")
+    figure.suptitle(title)
     axis.grid(axis="y", visible=False)
     return figure
 
@@ -230,24 +236,25 @@ def plot_claims(
     table: pd.DataFrame, # claim, effect, low, high, verdict
     title: str = "", # title
 ) -> Figure: # the figure
-    "Draw each claim's effect in points of top-1 with its interval, marked by the verdict."
-    lines = table.iloc[::-1].reset_index(drop=True)
-    claims = [fill(claim, 30) for claim in lines["claim"]]
-    figure, axis = plt.subplots(figsize=(5.5, 1.1 + 0.36 * len(lines)), layout="constrained")
+    "Draw each claim's effect in points of top-1 with its interval, below the name of its verdict."
+    verdicts, names = table["verdict"].str.partition(" ")[0], []
+    groups = {verdict: table[verdicts == verdict] for verdict in _VERDICT_MARKERS if verdict in set(verdicts)}
+    lines = len(table) + len(groups)
+    figure, axis = plt.subplots(figsize=(5.5, 0.8 + 0.36 * lines), layout="constrained")
     axis.axvline(0, color="black", linewidth=1)
-    verdicts = [verdict.partition(" ")[0] for verdict in lines["verdict"]]
-    for (place, line), verdict in zip(lines.iterrows(), verdicts):
-        color, marker = COLORS[verdict], _VERDICT_MARKERS[verdict]
-        axis.plot([line["low"], line["high"]], [place, place], color=color, linewidth=1.5)
-        axis.plot(line["effect"], place, marker, color=color, markersize=7)
-    for verdict, marker in _VERDICT_MARKERS.items():
-        if verdict in verdicts: axis.plot([], [], marker, color=COLORS[verdict], markersize=7, label=verdict)
-    axis.set_yticks(range(len(lines)), claims, linespacing=0.9)
-    axis.set_ylim(-0.7, len(lines) - 0.3)
-    axis.set(xlabel="effect, points of top-1 [95 %]")
+    for verdict, own in groups.items():
+        names.append(f"{verdict}: {len(own)}")
+        for _, line in own.iterrows():
+            color, marker = COLORS[verdict], _VERDICT_MARKERS[verdict]
+            axis.plot([line["low"], line["high"]], [len(names)] * 2, color=color, linewidth=1.5)
+            axis.plot(line["effect"], len(names), marker, color=color, markersize=7)
+            names.append(fill(line["claim"], 30))
+    axis.set_yticks(range(lines), names, linespacing=0.9)
+    starts = np.cumsum([0, *(len(own) + 1 for own in groups.values())])[:-1]
+    for start in starts: axis.get_yticklabels()[start].set_fontweight("bold")
+    axis.set(xlabel="effect, points of top-1 [95 %]", ylim=(lines - 0.3, -0.7))
     axis.grid(axis="y", visible=False)
     figure.suptitle(title)
-    figure.legend(loc="outside lower center", ncols=len(_VERDICT_MARKERS), frameon=False, handletextpad=0.2)
     return figure
 
 # %% ../../nbs/analysis/02_plots.ipynb #2ed370a8
@@ -283,6 +290,22 @@ def plot_longer_sides(
              ylabel="images", title=f"{len(sides):,} images, {(sides > resize_to).mean():.1%} above {resize_to}")
     return figure
 
+# %% ../../nbs/analysis/02_plots.ipynb #plt0ends
+def label_ends(
+    axis: Axes, # axes with lines that end at the right
+    ends: list[tuple[str, float, str]], # text, last value and color of each line
+    apart: float = 0.07, # height of a line of text, share of the axes' height
+) -> None:
+    "Name lines beside their ends, the names as far apart as they need."
+    low, high = axis.get_ylim()
+    below = 1.1
+    for text, value, color in sorted(ends, key=lambda end: -end[1]):
+        half = apart * (text.count("\n") + 1) / 2
+        place = min((value - low) / (high - low), below - half)
+        axis.text(1.02, place, text, color=color, va="center", linespacing=1, transform=axis.transAxes)
+        below = place - half
+
+
 # %% ../../nbs/analysis/02_plots.ipynb #c0824173
 def curve_points(
     table: pd.DataFrame, # recipe and top1, from `mid_nbdev.analysis.stats.report`
@@ -304,12 +327,24 @@ def _draw_curves(
     center_top1: float, # top-1 of the center crop alone, percent
 ) -> None:
     "Draw the two curves of a network and the accuracy of the center crop."
-    axis.axhline(center_top1, color=COLORS["CC"], linewidth=1.2, label="center crop")
-    for center, style, label in ((False, "-", "n random crops"), (True, "--", "center and n random crops")):
+    axis.axhline(center_top1, color=COLORS["CC"], linewidth=1.2)
+    for center, style in ((False, "-"), (True, "--")):
         line = points[points["center"] == center]
         crops, mean, spread = line["crops"], line["mean"], line["spread"]
-        axis.plot(crops, mean, style, color=COLORS["RC"], linewidth=1.4, label=label)
+        axis.plot(crops, mean, style, color=COLORS["RC"], linewidth=1.4)
         axis.fill_between(crops, mean - spread, mean + spread, color=COLORS["RC"], alpha=0.15, linewidth=0)
+
+def name_curves(
+    axis: Axes, # axes with a network's curves
+    center: float, # height of the center crop's line
+    end: float, # height at which the curves end
+) -> None:
+    "Name the two curves and the line of the center crop beside them, at the right."
+    names = [("and the center crop (dashed)", end, "RC", 6), ("n random crops", end, "RC", -6),
+             ("center crop", center, "CC", -4)]
+    for text, height, kind, up in names:
+        axis.annotate(text, (axis.get_xlim()[1], height), (0, up), textcoords="offset points", color=COLORS[kind],
+                      ha="right", va="bottom" if up > 0 else "top")
 
 def plot_curves(
     curves: dict[str, pd.DataFrame], # from `curve_points`, by network
@@ -324,8 +359,7 @@ def plot_curves(
     for axis, (network, points) in zip(axes.flat, curves.items()):
         _draw_curves(axis, points, centers[network])
         axis.set(title=network, xlabel="random crops averaged", ylabel="top-1, %")
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncol=2, loc="outside lower center", frameon=False)
+    name_curves(axes.flat[0], next(iter(centers.values())), next(iter(curves.values()))["mean"].iloc[-1])
     return figure
 
 # %% ../../nbs/analysis/02_plots.ipynb #f6f31a9d
@@ -343,16 +377,19 @@ def plot_against_parameters(
 ) -> Figure: # the figure
     "Draw top-1 against the networks' sizes, one line per method."
     figure, axis = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+    ends: list[tuple[str, float, str]] = []
     for method, line in table.groupby("method", sort=False):
         color, style = _method_style(str(method))
-        axis.plot(line["parameters"], line["top1"], style, color=color, markersize=4, linewidth=1.4, label=method)
+        axis.plot(line["parameters"], line["top1"], style, color=color, markersize=4, linewidth=1.4)
+        ends.append((fill(str(method), 16), line["top1"].iloc[-1], color))
     for _, point in table[table["method"] == table["method"].iloc[0]].iterrows():
         place = (point["parameters"], point["top1"])
         axis.annotate(point["name"], place, (3, -11), textcoords="offset points")
     axis.set_xscale("log")
+    axis.margins(x=0.06)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.xaxis.set_major_formatter(ScalarFormatter())
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set(xlabel="parameters, millions", ylabel="ImageNet top-1, %", title=title)
-    axis.legend(loc="lower right", labelcolor="linecolor", handlelength=1.5)
+    label_ends(axis, ends)
     return figure

@@ -346,9 +346,10 @@ def long_table(
 _PANELS = {
     "efficiency": ("efficiency", "share of the engine's speed"),
     "peers": ("times_slower", "times slower (log scale)"),
-    "formats": ("times_center", "times the float32 center crop's time (log scale)"),
+    "formats": ("times_center", "time, float32 center crop = 1 (log scale)"),
     "profile": ("seconds", "seconds, not overlapped (log scale)"),
 } # by section: the figure to draw, and the label of its axis
+_OTHERS = "TenCrop|ttach|a pass a" # cases that are not this library's
 
 def plot_benchmark(
     table: pd.DataFrame, # all sections, from `long_table`
@@ -356,18 +357,18 @@ def plot_benchmark(
 ) -> Figure: # one panel per measured section of `_PANELS`
     "Plot efficiency, peers' times, the cost of formats, and the time of each stage."
     panels = [name for name in _PANELS if name in set(table["section"])]
-    count = max(1, len(panels))
-    figure, axes = plt.subplots(1, count, figsize=(1 + 4.2 * count, 4), squeeze=False, layout="constrained")
-    for axis, name in zip(axes[0], panels):
-        wanted, label = _PANELS[name]
-        rows = table[(table["section"] == name) & (table["figure"] == wanted)]
-        ours = rows["case"].str.contains("this library") | (name not in ("peers", "formats"))
-        colors = [COLORS["ours" if own else "other"] for own in ours]
+    shown = [table[(table["section"] == name) & (table["figure"] == _PANELS[name][0])] for name in panels]
+    heights = [0.9 + 0.24 * len(rows) for rows in shown] or [1]
+    figure, axes = plt.subplots(len(heights), 1, figsize=(5.5, 0.3 + sum(heights)), squeeze=False, layout="constrained",
+                                height_ratios=heights)
+    for axis, name, rows in zip(axes.flat, panels, shown):
+        colors = [COLORS["other" if other else "ours"] for other in rows["case"].str.contains(_OTHERS)]
         bars = axis.barh(rows["case"], rows["value"].astype(float), color=colors)
-        axis.bar_label(bars, fmt="%.2f" if name == "efficiency" else "%.3g", padding=3, fontsize=7)
+        axis.bar_label(bars, fmt="%.2f" if name == "efficiency" else "%.3g", padding=3)
         axis.invert_yaxis()
-        axis.set(title=name, xlabel=label)
+        axis.set(title=name, xlabel=_PANELS[name][1])
+        axis.grid(axis="y", visible=False)
         axis.margins(x=0.18)
         if name != "efficiency": axis.set_xscale("log")
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle(title)
     return figure

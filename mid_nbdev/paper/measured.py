@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from ..analysis.plots import COLORS
+from ..analysis.plots import COLORS, name_curves
 from ..analysis.stats import mean_interval, verdict
 from ..errors import InputError
 from .numbers import read_table
@@ -214,12 +214,11 @@ def _plot_network(
     "The curves of one network; gray where the center crop helps by an interval above zero."
     curves = curve_gains(rows, [network], most)
     helped, alone = curves[curves["center"]], curves[~curves["center"]]
-    axis.axhline(0, color=COLORS["CC"], linewidth=1.2, label="center crop")
-    axis.plot(alone["crops"], alone["gain"], color=COLORS["RC"], linewidth=1.4, label="n random crops")
+    axis.axhline(0, color=COLORS["CC"], linewidth=1.2)
+    axis.plot(alone["crops"], alone["gain"], color=COLORS["RC"], linewidth=1.4)
     band = alone[["gain_low", "gain_high"]].to_numpy().T
     axis.fill_between(alone["crops"], *band, color=COLORS["RC"], alpha=0.15, linewidth=0)
-    axis.plot(helped["crops"], helped["gain"], "--", color=COLORS["RC"], linewidth=1.4,
-              label="center and n random crops")
+    axis.plot(helped["crops"], helped["gain"], "--", color=COLORS["RC"], linewidth=1.4)
     until = resolved_until(rows, [network], most)
     if until: axis.axvspan(0.5, until + 0.5, color="black", alpha=0.08, linewidth=0)
     axis.set(title=f"{network}, {alone['images'].iloc[0]} images", xlim=(0.5, most + 0.5))
@@ -233,12 +232,13 @@ def plot_families(
     networks = [network for own in families.values() for network in own]
     columns = min(2, len(networks))
     lines = -(-len(networks) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(5.5, 2.2 * lines + 0.7), layout="constrained", squeeze=False,
+    figure, axes = plt.subplots(lines, columns, figsize=(5.5, 2.2 * lines + 0.3), layout="constrained", squeeze=False,
                                 sharex=True, sharey=True)
     for axis, network in zip(axes.flat, networks): _plot_network(axis, rows, network, most)
     for axis in axes.flat[len(networks):]: axis.axis("off")
-    for axis in axes[-1]: axis.set_xlabel("random crops averaged, n")
+    for axis in axes.flat[max(0, len(networks) - columns):len(networks)]:  # the lowest of each column
+        axis.set_xlabel("random crops averaged, n")
+        axis.tick_params(labelbottom=True)
     for axis in axes[:, 0]: axis.set_ylabel("top-1 gain, points")
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=2, loc="outside lower center", frameon=False)
+    name_curves(axes.flat[0], 0, curve_gains(rows, networks[:1], most)["gain"].iloc[-1])
     return figure
