@@ -1,5 +1,6 @@
 "What people give by mistake is refused in words that name it, and nothing is chosen in silence."
 
+import os
 import sys
 from functools import cache
 
@@ -8,11 +9,13 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from test_right_reports import make_run, mid
 from torchvision.transforms import v2
 
 from mid_nbdev.analysis.outcomes import read_outcomes
 from mid_nbdev.averaging.wrapper import MID
 from mid_nbdev.crops.recipes import parse_recipes
+from mid_nbdev.data.images import image_shapes
 from mid_nbdev.errors import InputError
 from mid_nbdev.networks.classifier import Classifier, Preprocessing
 from mid_nbdev.networks.factory import made_by_code
@@ -110,3 +113,39 @@ def test_a_network_that_is_never_right_can_be_compared(tmp_path):
     table.assign(prediction=["cat", "dog"]).to_csv(tmp_path / "names.csv", index=False)
     with pytest.raises(InputError, match="no prediction is among the labels"):
         read_outcomes(tmp_path / "names.csv")
+
+
+def test_a_figure_of_sizes_is_written_where_names_are_odd(tmp_path):
+    GRAY.save(tmp_path / "plain.png")
+    os.rename(tmp_path / "plain.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
+    assert image_shapes(tmp_path, 32)[0]["image"].tolist() == ["caf\\xe9.png"]
+    assert "resize 0: expected at least 1 pixel" in mid("histogram", tmp_path, "--resize", "0", status=2)[1]
+    assert "without extension" in mid("histogram", tmp_path, "--out", tmp_path / "sizes.png", status=2)[1]
+
+
+@pytest.mark.parametrize("words", [("models", "--format", "latex"), ("table", "3", "--format", "timm")])
+def test_a_format_that_is_not_printed_is_refused(words):
+    assert "expected table, csv, json, markdown" in mid(*words, status=2)[1]
+
+
+def test_a_benchmark_is_refused_before_it_begins(tmp_path):
+    assert "dtype 'foo': expected float32" in mid("bench", "--dtype", "foo", "--out", tmp_path / "new", status=2)[1]
+    (tmp_path / "mine.csv").touch()
+    assert "expected a folder" in mid("bench", "--out", tmp_path / "mine.csv", status=2)[1]
+
+
+def test_tensors_from_0_to_255_are_noticed(caplog):
+    MID(small(), "5FC").from_tensors(torch.rand(1, 3, 40, 40) * 255)
+    assert "no value is below 0, as before Normalize" in caplog.text
+
+
+def test_predictions_in_latin_1_are_refused_by_name(tmp_path):
+    (tmp_path / "latin.csv").write_bytes("image,label,prediction\né.png,1,1\n".encode("latin-1"))
+    with pytest.raises(InputError, match="latin.csv: is not UTF-8; save it as UTF-8"):
+        read_outcomes(tmp_path / "latin.csv")
+
+
+def test_a_report_asks_for_its_folder_first(tmp_path):
+    make_run(tmp_path / "run")
+    printed = mid("report", tmp_path / "run", "--html", tmp_path / "no" / "page.html", status=2)
+    assert printed[0] == "" and "does not exist; create it first" in printed[1]

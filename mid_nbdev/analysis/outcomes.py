@@ -121,6 +121,7 @@ def _read_file(path: Path) -> pd.DataFrame:
     try:
         require_file(path)
         return _READERS[path.suffix.lower()](path)
+    except UnicodeError as error: raise InputError(f"{path}: is not UTF-8; save it as UTF-8") from error
     except InputError as error: raise InputError(f"{path}: {error}") from error
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read ({str(error).strip()[:150]})") from error

@@ -44,8 +44,8 @@ def checked_tensors(
         raise InputError(f"recipe {recipe}: tensors of {height}x{width} pixels are as large as the network's crop, so "
                          "all crops are the same; let the loader crop less, or use mirror images such as CC+MCC")
     if not tensors.isfinite().all(): raise InputError("from_tensors got values that are not finite (NaN or infinity)")
-    if tensors.numel() and 0 <= tensors.min() and tensors.max() <= 1:
-        _log.warning("from_tensors: all values are within 0 and 1, as before Normalize; expected normalised tensors")
+    if tensors.numel() and tensors.min() >= 0:
+        _log.warning("from_tensors: no value is below 0, as before Normalize; expected normalised tensors")
     return tensors.float()
 
 # %% ../../nbs/averaging/07_tensors.ipynb #ten0007

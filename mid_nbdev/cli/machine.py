@@ -244,14 +244,15 @@ def bench_command(
     from mid_nbdev.benchmark.bench import long_table, plot_benchmark
     from mid_nbdev.benchmark.peers import Task
     from mid_nbdev.networks.choose import processor
-    from mid_nbdev.networks.engines import DTYPES, check_engine
+    from mid_nbdev.networks.engines import check_engine
 
+    if out.exists() and not out.is_dir(): raise InputError(f"--out {out}: expected a folder, and it is a file")
     refuse_other_table(out / "bench.csv", ["section", "case", "figure", "value"])
     refuse_replacing(out / "bench.png", (out / "bench.csv").exists())
     recipes, weights = "5FC+5MFC,20RC@feature", str(checkpoint or "")
     changed = tuple(preprocessing.given().items())
     task = Task(model, recipes, str(data or ""), str(labels or ""), images, weights, device or "", dtype, "", changed)
-    if engine != "auto" or dtype not in DTYPES: check_engine(engine, dtype, task.where)
+    check_engine("eager" if engine == "auto" else engine, dtype, task.where)
     say(f"{task.classifier().name} in {dtype} on {len(task.source())} images; {processor(task.where)}")
     out.mkdir(parents=True, exist_ok=True)
     tables = {}

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Options', 'NetworkOptions', 'VerifyNetworkOptions', 'LabelledNetworkOptions', 'PreprocessingOptions',
-           'ComputeOptions', 'PredictOptions', 'VerifyOptions', 'LimitOptions', 'tell_preprocessing', 'require_place']
+           'ComputeOptions', 'PredictOptions', 'VerifyOptions', 'LimitOptions', 'tell_preprocessing', 'require_folder',
+           'require_place']
 
 # %% ../../nbs/cli/01_options.ipynb #opt2imp
 import math
@@ -233,6 +234,14 @@ def tell_preprocessing(
             "longer side, and not at all in square images")
 
 # %% ../../nbs/cli/01_options.ipynb #optreqpl1
+def require_folder(
+    option: str, # such as "--html"
+    out: str | Path, # file
+) -> None:
+    "Raise `InputError` for a file in a folder that does not exist."
+    if Path(out).resolve().parent.is_dir(): return
+    raise InputError(f"{option} {out}: the folder {Path(out).parent} does not exist; create it first")
+
 def require_place(
     option: str, # such as "--out"
     out: str, # file for a table
@@ -242,5 +251,4 @@ def require_place(
     from mid_nbdev.analysis.results import refuse_other_table
 
     refuse_other_table(Path(out), columns)
-    if Path(out).resolve().parent.is_dir(): return
-    raise InputError(f"{option} {out}: the folder {Path(out).parent} does not exist; create it first")
+    require_folder(option, out)

@@ -10,17 +10,19 @@ from pathlib import Path
 
 import typer
 
-from .app import REPORT_FORMATS, command, print_table, say, show
+from .app import command, print_table, say, show
 from ..errors import InputError
 
 # %% ../../nbs/cli/06_paper.ipynb #b55c75fe
+_FORMATS = ("table", "csv", "json", "markdown")
+
 def _print_rows(
     table, # data frame
-    format: str, # one of `REPORT_FORMATS`
+    format: str, # one of `_FORMATS`
     readable=None, # the same as text; None for the table itself
 ) -> None:
     "Print a table in one of the formats."
-    if format not in REPORT_FORMATS: raise InputError(f"format {format!r}: expected {', '.join(REPORT_FORMATS)}")
+    if format not in _FORMATS: raise InputError(f"format {format!r}: expected {', '.join(_FORMATS)}")
     if format == "csv": show(table.to_csv(index=False).rstrip())
     elif format == "json": show(table.to_json(orient="records", indent=1))
     else: print_table(table if readable is None else readable, markdown=format == "markdown", breaks=True)
@@ -147,6 +149,8 @@ def _refuse_others_figure(
     "Raise `InputError` for a file that a figure would replace, unless all three files of a figure exist."
     from mid_nbdev.analysis.results import refuse_replacing
 
+    if out.suffix in (".png", ".svg", ".csv"):
+        raise InputError(f"--out {out}: expected a path without extension, such as {out.with_suffix('')}")
     files = [Path(f"{out}{ending}") for ending in (".png", ".svg", ".csv")]
     ours = files[2].is_file() and b"longer_side" in files[2].read_bytes().partition(b"\n")[0]
     for file in files: refuse_replacing(file, ours and files[0].exists() and files[1].exists())

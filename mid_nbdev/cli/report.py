@@ -9,6 +9,7 @@ __all__ = ['show_runs', 'report_command']
 from pathlib import Path
 
 from .app import REPORT_FORMATS, command, print_table, say, show
+from .options import require_folder
 from ..errors import InputError
 
 # %% ../../nbs/cli/03_report.ipynb #93034400
@@ -313,6 +314,8 @@ def report_command(
     _refuse_two_tables(format, out, {"--per-class": per_class, "--class-weights": class_weights})
     of_one = {"--html": html, "--class-weights": class_weights, "--confusion": confusion, "--changed": changed}
     _refuse_alone(opened, of_one, pictures, recipe)
+    for option, file in (("--html", html), ("--out", out)):
+        if file: require_folder(option, file)
     weights = _weights(opened[0], class_weights)
     if per_class and len(opened) > 1: say(f"note: --per-class covers only the first run, {opened[0].folder}")
     others = {}

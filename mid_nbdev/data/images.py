@@ -36,6 +36,7 @@ from mid_nbdev.data.files import (
     is_junk,
     open_image,
     package_folder,
+    printable,
     require_file,
 )
 from ..errors import InputError
@@ -401,12 +402,13 @@ def image_shapes(
     import pandas as pd  # imported here: slow, and not needed for prediction
 
     if not Path(root).is_dir(): raise InputError(f"{root}: no such folder")
+    if resize_to < 1: raise InputError(f"resize {resize_to}: expected at least 1 pixel")
     lines, failed = [], {}
     for name in image_files(root):
         try:
             with open_image(Path(root) / name) as image:
                 width, height = image.size
-            lines.append((name, width, height, max(resized_size(height, width, resize_to))))
-        except Exception as error: failed[name] = failure_reason(error)
+            lines.append((printable(name), width, height, max(resized_size(height, width, resize_to))))
+        except Exception as error: failed[printable(name)] = failure_reason(error)
     if not lines: raise InputError(f"{root}: no image files with a readable size")
     return pd.DataFrame(lines, columns=["image", "width", "height", "longer_side"]), failed

@@ -250,7 +250,7 @@ def _made(
     try: network, stated, full, stated_by = _create(parsed, pretrained)
     except InputError: raise
     except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200]
+        reason = " ".join(str(error).split())[:200].rstrip(".")
         if parsed.architecture.startswith("local-dir:"):
             raise InputError(f"network {name!r} could not be created: {type(error).__name__}: {reason}. Expected a "
                              "folder with timm's config.json and a model.safetensors") from error
