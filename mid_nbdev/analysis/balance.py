@@ -204,6 +204,7 @@ def plot_confusion(
                 xticklabels=names, yticklabels=names, square=True, linewidths=0.5, linecolor=COLORS["other"], ax=axis,
                 annot_kws={"color": COLORS["ours"]},
                 cbar_kws={"label": "share of the true class's images, %", "shrink": 0.7})
+    axis.grid(False)
     axis.set(xlabel="predicted class", ylabel="true class", title=title)
     for label in (*axis.get_xticklabels(), *axis.get_yticklabels()): label.set_parse_math(False)
     return figure

@@ -137,7 +137,7 @@ def plot_opinions(
     lines = -(-len(plan.crops) // 5)
     top = 0.3 + 2.5 * min(1, resized.shape[0] / resized.shape[1])  # inches
     figure = plt.figure(figsize=(5.5, top + 1.5 * lines), layout="constrained")
-    above, grid = figure.subfigures(2, 1, height_ratios=[top, 1.5 * lines])
+    above, grid = figure.subfigures(2, 1, squeeze=False, height_ratios=[top, 1.5 * lines])[:, 0]
     photo, beside = above.subplots(1, 2, width_ratios=[1, 1.2])
     truth, answers = short_name(class_names, label, None), []
     draw_boxes(photo, resized, plan, boxes)
