@@ -439,6 +439,17 @@ def test_a_local_folder_needs_no_hub(tmp_path, caplog):
     with pytest.raises(InputError, match="timm's config.json"):
         load_classifier(f"local-dir:{tmp_path / 'none'}")
 
+    def states(**stated):
+        (tmp_path / "config.json").write_text(json.dumps({"architecture": "test_resnet", "pretrained_cfg": stated}))
+        return f"local-dir:{tmp_path}"
+
+    caplog.set_level("INFO")
+    del config["mean"]
+    assert load_classifier(states(**config)).num_classes == 7
+    assert "states no mean: timm's default is taken" in caplog.text
+    with pytest.raises(InputError, match="crop_mode squash: only center is supported"):
+        load_classifier(states(**config, crop_mode="squash"))
+
 
 def test_names_on_the_hub():
     expected = ("timm", "hf-hub:owner/name.tag", "", (("num_classes", 5),))

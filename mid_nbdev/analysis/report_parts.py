@@ -21,15 +21,13 @@ from .scenes import picture_url
 from .stats import p_text, readable, reliability, verdict
 from ..data.files import open_image, printable
 from ..data.images import ImageSource
-from ..errors import InputError
+from ..errors import InputError, counted
 
 # %% ../../nbs/analysis/12_report_parts.ipynb #pgpa0006
 def _span(line: pd.Series, name: str, digits: int = 1, signed: bool = True) -> str: # as "[-1.0, +2.0]"
     "The interval of a number as text."
     low, high = (f"{line[f'{name}_{end}']:{'+' if signed else ''}.{digits}f}" for end in ("low", "high"))
     return f"[{low}, {high}]"
-
-def _many(count: float) -> str: return f"{count:,.0f} image{'' if count == 1 else 's'}"
 
 def _sentence(recipe: str, baseline: str, found: str, numbers: str) -> str:
     "A verdict as a sentence."
@@ -49,16 +47,16 @@ def headline(
     facts = [top1, {"name": "Calibration error", "value": f"{line['ece']:.1f} %", "note": "ECE, less is better"}]
     cost = {"name": "Cost", "value": f"{crops} crops", "note": "forward passes per image"}
     if baseline is None or baseline == recipe:
-        words = [f"{recipe} classifies {line['top1']:.1f} % of {_many(line['images'])} correctly."]
+        words = [f"{recipe} classifies {line['top1']:.1f} % of {counted(line['images'], 'image')} correctly."]
         return {"verdict": "", "big": f"{line['top1']:.1f} %", "under": _span(line, "top1", signed=False),
                 "words": words, "facts": [*facts, cost]}
     before, found = lines.loc[baseline], verdict(line["gain_low"], line["gain_high"])
-    numbers = (f"it classifies {line['top1']:.1f} % of {_many(line['images'])} correctly, {baseline} "
+    numbers = (f"it classifies {line['top1']:.1f} % of {counted(line['images'], 'image')} correctly, {baseline} "
                f"{before['top1']:.1f} %")
     p = p_text(line["p_value"])
     p = p if p.startswith("<") else f"= {p}"
     words = [_sentence(recipe, baseline, found, numbers),
-             f"It corrects {_many(line['corrected'])} and breaks {line['broken']:,.0f}, p {p} "
+             f"It corrects {counted(line['corrected'], 'image')} and breaks {line['broken']:,.0f}, p {p} "
              f"(McNemar, exact), at {crops} crops per image instead of {before['crops']:g}."]
     was = {**top1, "name": f"Correct, {baseline}", "value": f"{before['top1']:.1f} %",
            "note": _span(before, "top1", signed=False)}

@@ -26,7 +26,7 @@ from mid_nbdev.cli.options import (
     tell_preprocessing,
 )
 from .report import show_runs
-from ..errors import InputError
+from ..errors import InputError, counted
 
 # %% ../../nbs/cli/02_evaluate.ipynb #31b91b14
 @command
@@ -66,7 +66,7 @@ def _name_failures(run) -> None:
     "List the images that failed, and exit with status 1 if there are any."
     failed = run.failed()
     if failed.empty: return
-    say(f"\n{len(failed)} images could not be evaluated (listed in {run.folder / 'failed.csv'}):")
+    say(f"\n{counted(len(failed), 'image')} could not be evaluated (listed in {run.folder / 'failed.csv'}):")
     for name, reason in failed.head(20).itertuples(index=False): say(f"  {name!r}: {reason}")
     if len(failed) > 20: say(f"  … and {len(failed) - 20} more")
     raise typer.Exit(1)
@@ -100,20 +100,18 @@ def _tell_unlabelled(
     if left := unlabelled(source):
         say(f"note: {len(left)} image files in {data} have no label and are skipped (first: {left[0]!r})")
 
-def _counted(number: int, noun: str) -> str: return f"{number:,} {noun}{'s' * (number != 1)}"
-
 def _tell_plan(
     classifier, # network
     source, # labelled images
     plan, # recipes
 ) -> None:
     "Report what will be computed."
-    images, crops, many = len(source), len(plan.crops), _counted(len(plan.recipes), "recipe")
+    images, crops, many = len(source), len(plan.crops), counted(len(plan.recipes), "recipe")
     first = "CC and " if len(plan.recipes) > 1 else ""
     what, most = (f"{first}{plan.policy}", "at most ") if plan.policy else (many, "")
     tell_preprocessing(classifier)
     forwards = f"{images * crops:,} forward pass{'es' * (images * crops != 1)}"
-    say(f"{_counted(images, 'image')}, {what}, {most}{_counted(crops, 'crop')} per image: {most}{forwards}")
+    say(f"{counted(images, 'image')}, {what}, {most}{counted(crops, 'crop')} per image: {most}{forwards}")
     if plan.policies and not plan.policy:
         say(f"{plan.policies[0]}: the other recipes need every crop; the column crops counts those of the policy, "
             "and only a run of the policy alone shows its time")

@@ -20,7 +20,7 @@ from typing import Any
 
 from .app import command, say
 from .options import NetworkOptions
-from ..errors import InputError
+from ..errors import InputError, counted
 
 # %% ../../nbs/cli/11_explore.ipynb #clx05
 def _open_explorer(
@@ -108,6 +108,6 @@ def explore_command(
     plain = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(network).items()}
     given: dict[str, Any] = {"model": model, **places, "recipe": recipe, "seed": seed, "network": plain}
     opened = _open_explorer(**given)
-    say(f"{len(opened.answers.album)} images; Ctrl-C ends it")
+    say(f"{counted(len(opened.answers.album), 'image')}; Ctrl-C ends it")
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends the command
         subprocess.run(_serve(Path(folder), given, port, browser), cwd=folder, check=False)

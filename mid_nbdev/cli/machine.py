@@ -19,7 +19,7 @@ import typer
 from .. import __version__
 from .app import command, print_table, say, show
 from .options import PreprocessingOptions
-from ..errors import InputError
+from ..errors import InputError, counted
 
 # %% ../../nbs/cli/07_machine.ipynb #ee090061
 def _extra_of(
@@ -253,7 +253,7 @@ def bench_command(
     changed = tuple(preprocessing.given().items())
     task = Task(model, recipes, str(data or ""), str(labels or ""), images, weights, device or "", dtype, "", changed)
     check_engine("eager" if engine == "auto" else engine, dtype, task.where)
-    say(f"{task.classifier().name} in {dtype} on {len(task.source())} images; {processor(task.where)}")
+    say(f"{task.classifier().name} in {dtype} on {counted(len(task.source()), 'image')}; {processor(task.where)}")
     out.mkdir(parents=True, exist_ok=True)
     tables = {}
     if not task.labelled: say(f"{data} has images without labels: gains are not measured")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .app import REPORT_FORMATS, command, print_table, say, show
 from .options import require_folder
-from ..errors import InputError
+from ..errors import InputError, counted
 
 # %% ../../nbs/cli/03_report.ipynb #93034400
 def _baseline(
@@ -36,7 +36,7 @@ def _statistics(
     if failed := len(run.failed()):
         say(f"{run.folder}: {failed} of {known['data']['images']} images could not be evaluated (see failed.csv)")
     images, gains = table["images"].iloc[0], f", gains over {baseline}" if baseline else ""
-    return table, (f"{known['network']} on {known['data']['name']}: {images} images, seed {known['seed']}, "
+    return table, (f"{known['network']} on {known['data']['name']}: {counted(images, 'image')}, seed {known['seed']}, "
                    f"{known['dtype']}{gains}")
 
 # %% ../../nbs/cli/03_report.ipynb #7e859f91
@@ -158,7 +158,7 @@ def _write_changed(
     table = changed_images(run.rows(), baseline, run.manifest["recipes"][-1], names)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "changed.csv", table_bytes(table, ".csv"))
-    say(f"{folder}: changed.csv lists {len(table)} images")
+    say(f"{folder}: changed.csv lists {counted(len(table), 'image')}")
     if table.empty: return
     if (source := run_images(run, names)) is None:
         return say("no contact sheet: the run has no record of where its images are")

@@ -126,9 +126,10 @@ def config_for(
     "Read the config.json beside a checkpoint; for `local-dir:` all but the preprocessing, which timm reads."
     source, _, place = architecture.partition(":")
     if source != "local-dir": return _config_beside(checkpoint, architecture) or NetworkConfig()
-    try: return replace(read_config(place) or NetworkConfig(), fields={})
-    except InputError as error: _log.warning("%s", error) # timm reads the file itself
-    return NetworkConfig()
+    if (config := read_config(place)) is None: return NetworkConfig()
+    if lacking := [name for name in ("mean", "std", "interpolation") if name not in config.fields]:
+        _log.info("%s states no %s: timm's default is taken", Path(place) / NAME, ", ".join(lacking))
+    return replace(config, fields={})
 
 # %% ../../nbs/networks/10_config.ipynb #cfgwhose01
 _ALL = 5 # fields of `Preprocessing`
