@@ -1,6 +1,8 @@
 "What `mid bench` measures, on a tiny network: rows, formats, labels and peers; the times themselves are not looked at."
 
+import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,6 +70,17 @@ def test_the_best_way_of_a_peer_is_the_fastest_that_works(tiny, monkeypatch):
         return peers.Timed(np.zeros((1, 1, 2)), {"float32": 2.0, "bfloat16": 1.0}[task.dtype], 10)
 
     assert bench._best_way(rival, tiny, 40) == ("bfloat16", False)
+
+
+def test_only_peers_have_the_color_of_others(tiny, monkeypatch):
+    monkeypatch.setattr(bench, "_best_batch", lambda rival, task: 40)
+    monkeypatch.setattr(bench, "_best_way", lambda rival, task, *args: ("bfloat16", True))
+    task = replace(tiny, recipes="5FC+5MFC")
+    labels = [label for name in bench.CONTESTS for label, *_ in bench._contestants(task, name, ("eager",))]
+    assert {label for label in labels if not re.search(bench._OTHERS, label)} == {
+        "this library, eager",
+        "this library, eager, bfloat16",
+    }
 
 
 def test_quick_is_one_section(tmp_path):

@@ -51,6 +51,13 @@ def test_runs_are_compared_by_all_recipes_that_they_share(tmp_path):
         compare(tmp_path / "a", tmp_path / "b", recipe="3RC")
 
 
+def test_class_numbers_with_leading_zeros_are_numbers(tmp_path):
+    table = pd.DataFrame({"id": [*"abcd"], "label": ["01", "02", "10", "03"], "prediction": [*"12", "10", "4"]})
+    written(tmp_path, "zeros.csv", table)
+    line = compare(ANSWERS.head(4).assign(id=[*"abcd"]), tmp_path / "zeros.csv").iloc[1]
+    assert (line["top1"], line["corrected"], line["broken"]) == (75, 1, 0)
+
+
 def test_a_run_is_compared_with_a_file(tmp_path):
     run = make_run(tmp_path / "a", recipes="CC,5FC", rows=make_rows("CC,5FC", 8))
     rows = run.rows()[["image", "label", "prediction", "recipe"]]

@@ -156,11 +156,12 @@ def _probability(values: pd.Series, where: str) -> pd.Series: # float64, by id
     return numbers
 
 def _agreement(label: pd.Series, prediction: pd.Series, where: str) -> pd.Series: # bool, by id
-    "Whether prediction and label are the same class."
+    "Whether prediction and label are the same class: the same number, or else the same text."
     for what, values in (("label", label), ("prediction", prediction)):
         _refuse_values(values == "", values, f"{where}: expected a {what} in every row")
-    numbers = pd.to_numeric(pd.concat([label, prediction]), errors="coerce").notna().all() # then all may be wrong
-    if not numbers and not set(prediction) & set(label):
+    numbers = [pd.to_numeric(values, errors="coerce") for values in (label, prediction)]
+    if pd.concat(numbers).notna().all(): return numbers[0] == numbers[1] # 01 is 1; and all may be wrong
+    if not set(prediction) & set(label):
         raise InputError(f"{where}: no prediction is among the labels (such as {label.iloc[0]!r}; predictions such as "
                          f"{prediction.iloc[0]!r}); both must be numbers or names; name the columns with --label and "
                          "--prediction")
