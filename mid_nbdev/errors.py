@@ -25,5 +25,5 @@ def counted(
     noun: str, # of which, in the singular
 ) -> str: # as "1 image" or "1,000 images"
     "A number of things, in words for a message."
-    return f"{number:,.0f} {noun}{'s' * (number != 1)}"
+    return f"{number:,.0f} {noun}{'' if number == 1 else 's'}"
 

@@ -108,9 +108,9 @@ def show_runs(
     tables, ending = [], out.suffix.lower() if out else REPORT_FORMATS[format]
     for run, (table, _) in zip(runs, found):
         known = {"network": run.manifest["network"], "data": run.manifest["data"]["name"]}
-        counted = table.assign(failed=len(run.failed()), run=str(run.folder), **known)
+        numbers = table.assign(failed=len(run.failed()), run=str(run.folder), **known)
         if format == "timm": tables.append(timm_results(run).assign(failed=len(run.failed())))
-        else: tables.append(readable(table).assign(**known) if ending in (".md", ".tex") else counted)
+        else: tables.append(readable(table).assign(**known) if ending in (".md", ".tex") else numbers)
     joined = pd.concat(tables, ignore_index=True)
     if out: return write_table(out, joined)
     content = table_bytes(joined, ending)
