@@ -199,7 +199,8 @@ def headline(
     lines = pd.read_csv(Path(folder) / "headline.csv").set_index(["recipe", "baseline", "network", "data"])
     line = lines.loc[("20RC", "CC", "all", name)]
     return (f"{line.effect:+.2f} [{line.low:+.2f}, {line.high:+.2f}] points of top-1, "
-            f"pooled over {line.networks:.0f} of the paper's networks on {line.images:.0f} ImageNet validation images")
+            f"pooled over {line.networks:.0f} of the paper's architectures on {line.images:.0f} "
+            "ImageNet validation images")
 
 # %% ../../nbs/paper/03_measured.ipynb #meaQplot
 FAMILIES = {"ResNet": ["resnet18", "resnet50"], "EfficientNet": ["tf_efficientnet_b0"],
