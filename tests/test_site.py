@@ -218,7 +218,7 @@ def test_each_of_several_tables_on_a_page_of_results_has_a_caption(pages):
         if page.startswith(("paper/", "beyond/", "benchmark/")) and page not in modules:
             captions = [table.caption.get_text() if table.caption else "" for table in tables]
             silent += [page] if len(tables) > 1 and "" in captions else []
-            marked += sum("bold where clear of zero" in text for text in captions)
+            marked += sum("bold where they exclude zero" in text for text in captions)
     assert silent == [] and marked > 10
     (table,) = [one for one in pages["paper/gains.html"].select("table") if "val800, 800 images" in one.get_text()]
     cells = {cell.get_text(): "clear" in cell.get("class", []) for cell in table.find_all("td")}

@@ -319,7 +319,7 @@ def with_tables(cell: dict) -> dict:
 def told(output: dict, captions: Iterator[str]) -> dict:
     """An output whose tables have one row of headings, and say which columns hold words, and which of those sentences.
 
-    The style sets words left, breaks the lines of sentences, and makes intervals that are clear of zero bold.
+    The style sets words left, breaks the lines of sentences, and makes intervals that exclude zero bold.
     """
     if "dataframe" not in (source := "".join(output.get("data", {}).get("text/html", ""))):
         return output
@@ -331,7 +331,7 @@ def told(output: dict, captions: Iterator[str]) -> dict:
             for cell in clear:
                 cell["class"] = ["clear"]
             if INTERVAL.search(table.get_text()):
-                caption += f" Brackets are 95 % intervals{', bold where clear of zero' if clear else ''}."
+                caption += f" Brackets are 95 % intervals{', bold where they exclude zero' if clear else ''}."
             table.insert(0, Tag(name="caption"))
             table.caption.string = caption
         for name in table.find_all("th", string=re.compile(r"\w[+@]\w")):  # a recipe: it may break before its parts

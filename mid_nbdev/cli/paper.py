@@ -62,7 +62,7 @@ def table_command(
     reports, markdown = measured_reports(found), format == "markdown"
     gains = None if runs else paper_gains()
     if gains is not None and set(gains["network"]) & set(table_networks(number)):
-        say("here: gain on validation images with other weights than the paper's; * marks intervals clear of zero")
+        say("here: gain on validation images with other weights than the paper's; * marks intervals that exclude zero")
     text = table_text(number, reports, "**{}**", "<br>" if markdown else "\n", gains)
     _print_rows(table_cells(number, reports, gains), format, text)
 

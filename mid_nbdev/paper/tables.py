@@ -161,7 +161,7 @@ def table_cells(
 
 # %% ../../nbs/paper/04_tables.ipynb #tab7head
 def _star(cell: pd.Series) -> str:
-    "A mark after intervals of a gain that are clear of zero."
+    "A mark after intervals of a gain that exclude zero."
     return " *" if cell["gain_low"] > 0 or cell["gain_high"] < 0 else ""
 
 def _other_gain(
@@ -286,7 +286,7 @@ def _caption(number: int, gains: pd.DataFrame | None) -> str:
         half = (some["gain_high"] - some["gain_low"]).median() / 2
         made.append(f"{networks.loc[name, 'paper_name']} about ±{half:.1f} points ({weights.loc[name, 'licence']})")
     return (f"<caption>{words} <i>here</i>: gain on ImageNet validation images with other weights [paired 95 % "
-            f"interval]; *: clear of zero. Precision, and licence of the weights: {'; '.join(made)}.</caption>")
+            f"interval]; *: excludes zero. Precision, and licence of the weights: {'; '.join(made)}.</caption>")
 
 # %% ../../nbs/paper/04_tables.ipynb #70baf88c
 def _table_run(
