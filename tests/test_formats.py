@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,9 @@ from PIL import Image
 
 from mid_nbdev import MID
 from mid_nbdev.analysis import choose as recipe_choice
+from mid_nbdev.averaging.adaptive import average_until_sure
 from mid_nbdev.cli.options import ComputeOptions, VerifyOptions
-from mid_nbdev.crops.recipes import parse_recipe
+from mid_nbdev.crops.recipes import make_plan, parse_recipe
 from mid_nbdev.data.images import ImageSource, decode
 from mid_nbdev.errors import InputError
 from mid_nbdev.evaluation import formats as source_formats
@@ -321,3 +323,37 @@ def test_candidates_are_timed_in_the_format_asked_for(tiny, photos, monkeypatch,
     assert len(timed) == 3
     for given, wrapper in timed:
         assert given == {"engine": "eager", "dtype": dtype} and wrapper.calibration == "what it was fitted on"
+
+
+def test_candidates_that_cannot_be_evaluated_are_refused_before_an_engine_is_measured(tiny, photos, monkeypatch):
+    monkeypatch.setattr(recipe_choice, "settle", lambda *_: pytest.fail("something was measured"))
+    with pytest.raises(InputError, match="labels from 0 to 7: expected 0 to 6"):
+        recipe_choice.measure(tiny, replace(photos, labels=np.arange(30) % 8))
+    with pytest.raises(TypeError, match=r"measure\(\) has no option 'sed'; its options are .*, seed, device, engine,"):
+        recipe_choice.measure(tiny, photos, sed=3)
+
+
+def test_candidates_are_evaluated_with_the_seed_asked_for(tiny, photos, monkeypatch):
+    seeds = []
+    monkeypatch.setattr(recipe_choice, "settle", lambda compute, *_: (compute, {}))
+    for name, function in (("evaluate", evaluate), ("fit_to_source", fit_to_source)):
+        noted = lambda *given, function=function, **named: seeds.append(named["seed"]) or function(*given, **named)
+        monkeypatch.setattr(recipe_choice, name, noted)
+    monkeypatch.setattr(recipe_choice, "_FIXED", ("CC", "FULL"))
+    recipe_choice.measure(tiny, photos.take(range(4)), seed=3, device="cpu")
+    assert seeds == [3, 3, 3]
+
+
+def test_a_policy_lets_the_pixels_of_decided_images_go(tiny):
+    policy, made, alive = parse_recipe("auto"), [], []
+    boxes = make_plan(policy).boxes(48, 60, 40, "")
+
+    def images():
+        for _ in range(80):
+            pixels = np.zeros((48, 60, 3), dtype=np.uint8)
+            made.append(weakref.ref(pixels))
+            alive.append(sum(one() is not None for one in made))
+            yield torch.from_numpy(pixels), boxes
+    with torch.inference_mode():
+        stopped = average_until_sure(TorchEngine(tiny, batch_size=4), tiny, images(), replace(policy, margin=0.0))
+    assert len(stopped.crops) == 80 and max(alive) < 40

@@ -14,13 +14,14 @@ def test_modules_and_readme_are_in_sync():
     assert stale(ROOT) == []
 
 
-def test_a_stale_module_is_found(tmp_path):
+def test_stale_files_are_found(tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(".git", "*.egg-info", "runs"))
     with open(copy / "mid_nbdev" / "crops" / "boxes.py", "a") as module:
         module.write("\nextra = 1\n")
     (copy / "README.md").write_text("edited by hand")
-    assert stale(copy) == ["README.md", "mid_nbdev/crops/boxes.py"]
+    (copy / "nbs" / "images" / "no_more-dark.svg").touch()
+    assert stale(copy) == ["README.md", "mid_nbdev/crops/boxes.py", "nbs/images/no_more-dark.svg"]
 
 
 def test_readme_shows_its_figures_in_both_themes():

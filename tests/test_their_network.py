@@ -350,7 +350,7 @@ def test_a_run_is_calibrated(four):
         Image.fromarray(noise).save(Path("images") / "dacb"[number % 4] / f"{number}.png")
     mid(*run, "--out", "more", "--keep", "crops", "--predictions", "rows.csv")
     assert "no temperature from 0.05 to 20 fits the 24 images" in mid("calibrate", "more", status=2)[1]  # noise
-    assert "--seed -1: expected 0 or more" in mid("calibrate", "more", "--seed", "-1", status=2)[1]
+    assert "--seed -1: expected a whole number of at least 0" in mid("calibrate", "more", "--seed", "-1", status=2)[1]
     _, err = mid("calibrate", "more", "--match", "CC", "--config", "config.json", "--plot", "plot.png")
     found = read_config(".").temperatures["5FC"]
     assert f"temperature {found:g} for 5FC" in err

@@ -394,16 +394,18 @@ def explorer(folder: Path) -> bool:
     "Write the explorer of a few photographs as a page of its own, unless the demo's packages are not installed."
     from mid_nbdev import InputError, explore
     from mid_nbdev.analysis.page import explorer_page
+    from mid_nbdev.data.files import write_whole
     from mid_nbdev.data.images import demo_source
     from mid_nbdev.networks.process import cache_file
 
-    decides = [path for path in sorted((ROOT / "mid_nbdev").rglob("*")) if path.suffix in (".py", ".js", ".css")]
+    package = [path for path in sorted((ROOT / "mid_nbdev").rglob("*")) if path.suffix in (".py", ".js", ".css")]
+    decides = [Path(__file__), *package]  # this file says which photographs and recipes
     kept = cache_file(f"explorer-{sha256(b''.join(path.read_bytes() for path in decides)).hexdigest()[:32]}.html")
     try:
         if not kept.exists():
             shown = explore("efficientnet_lite0", demo_source().take(EXPLORED), recipe="CC+9RC")
             shown.answers.networks[0].speed_up()
-            kept.write_text(explorer_page(shown, ["auto", "20RC"]), encoding="utf-8")
+            write_whole(kept, explorer_page(shown, ["auto", "20RC"]).encode())
     except InputError as error:
         print(f"no explorer on the site: {error}", file=sys.stderr)
         return False

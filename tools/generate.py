@@ -70,6 +70,8 @@ def stale(root: Path) -> list[str]:
         for module in (copy / "mid_nbdev").rglob("*.py"):
             if module.name != "__init__.py":
                 module.unlink()
+        for figure in (copy / "nbs").rglob("*-dark.svg"):
+            figure.unlink()
         generate(copy)
         kept, made = contents(root), contents(copy)
         return sorted(name for name in kept.keys() | made.keys() if kept.get(name) != made.get(name))

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from fastcore.meta import delegates
 from PIL import Image
 
 from .stats import compare_correct, halves
@@ -22,9 +23,9 @@ from ..averaging.wrapper import MID
 from ..crops.recipes import AnyRecipe, make_plan, parse_recipe
 from ..data.files import open_image, printable
 from ..data.images import ImageSource, crop_key, spread_numbers
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from ..evaluation.compute import Compute, settle
-from ..evaluation.evaluate import evaluate, fit_to_source
+from ..evaluation.evaluate import evaluate, fit_to_source, refuse_misfits
 from ..networks.classifier import Classifier, require_size
 from ..networks.engines import Engine
 
@@ -97,20 +98,23 @@ class Compared:
     rows: dict[str, pd.DataFrame] # of each candidate, by image; rank 0 is correct, or agrees with the larger average
     labelled: bool # True if predictions are compared with labels
 
+@delegates(Compute)
 def measure(
     classifier: Classifier, # network, on its device
     source: ImageSource, # images
     labelled: bool = True, # whether their labels are known
     budget: float = 3, # crops per image that `auto` spends on average
-    **options, # of `evaluate`
+    seed: int = 0, # seed of the random crops
+    **kwargs, # fields of `Compute`
 ) -> Compared: # in order of cost
     "Evaluate the candidates. Raises `InputError` if no image can be read, or as `evaluate` does."
-    names = _candidates(classifier)
+    compute, seed, names = Compute.of(measure, kwargs), whole_number("seed", seed, 0), _candidates(classifier)
     plan = make_plan(names if labelled else [*names, _REFERENCE])
+    refuse_misfits(classifier, source, plan, compute.workers)
     crops = len(source) * len(plan.crops)
-    compute, _ = settle(Compute.of(measure, options), classifier, source, crops)
+    compute, _ = settle(compute, classifier, source, crops)
     engine = compute.load_engine(classifier, crops)
-    ready: dict[str, Any] = {"engine": engine, "workers": compute.workers}
+    ready: dict[str, Any] = {"engine": engine, "workers": compute.workers, "seed": seed}
     rows = evaluate(classifier, source, plan, **ready).rows
     policy = fit_to_source(classifier, source, budget=max(1, min(budget, 10)), **ready)
     stopped = evaluate(classifier, source, make_plan(("CC", policy)), **ready).rows

@@ -31,7 +31,7 @@ from ..averaging.wrapper import open_classifier
 from ..crops.boxes import RANDOM_KINDS
 from ..crops.recipes import parse_recipe
 from ..data.sources import names_of_classes
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from ..evaluation.runs import Run
 from ..networks.classifier import Classifier
 
@@ -267,6 +267,7 @@ def explore(
         known = CropOutputs(opened, album, finished.remember)
         given = names if class_names is None else class_names
         return Explorer(Answers([known], given, recipe or finished.recipe, finished.seed, finished))
+    seed = whole_number("seed", seed, 0)
     if images is None: raise InputError("no images to explore: expected a source, a folder, or a list of images")
     both = [open_classifier(one) for one in (network if isinstance(network, (list, tuple)) else [network])]
     if not 1 <= len(both) <= 2: raise InputError(f"{len(both)} networks: expected one, or two to compare")

@@ -28,6 +28,7 @@ from ..averaging.wrapper import as_pil
 from ..crops.boxes import resize
 from ..crops.recipes import Plan, make_plan
 from ..data.files import csv_bytes
+from ..errors import InputError
 from ..networks.classifier import Classifier
 
 # %% ../../nbs/analysis/02_plots.ipynb #a5c23511
@@ -238,6 +239,8 @@ def plot_claims(
 ) -> Figure: # the figure
     "Draw each claim's effect in points of top-1 with its interval, below the name of its verdict."
     verdicts, names = table["verdict"].str.partition(" ")[0], []
+    if unknown := sorted(set(verdicts) - set(_VERDICT_MARKERS)):
+        raise InputError(f"verdict {unknown[0]!r}: expected {', '.join(_VERDICT_MARKERS)}")
     groups = {verdict: table[verdicts == verdict] for verdict in _VERDICT_MARKERS if verdict in set(verdicts)}
     lines = len(table) + len(groups)
     figure, axis = plt.subplots(figsize=(5.5, 0.8 + 0.36 * lines), layout="constrained")
@@ -305,7 +308,6 @@ def label_ends(
         axis.text(1.02, place, text, color=color, va="center", linespacing=1, transform=axis.transAxes)
         below = place - half
 
-
 # %% ../../nbs/analysis/02_plots.ipynb #c0824173
 def curve_points(
     table: pd.DataFrame, # recipe and top1, from `mid_nbdev.analysis.stats.report`
@@ -317,8 +319,6 @@ def curve_points(
     points = table[kept].assign(crops=found[1][kept].astype(int), center=found[0][kept].notna())
     summed = points.groupby(["center", "crops"])["top1"].agg(mean="mean", spread="std", draws="size").reset_index()
     return summed.fillna({"spread": 0.0})
-
-
 
 # %% ../../nbs/analysis/02_plots.ipynb #691c8a02
 def _draw_curves(
@@ -359,7 +359,8 @@ def plot_curves(
     for axis, (network, points) in zip(axes.flat, curves.items()):
         _draw_curves(axis, points, centers[network])
         axis.set(title=network, xlabel="random crops averaged", ylabel="top-1, %")
-    name_curves(axes.flat[0], next(iter(centers.values())), next(iter(curves.values()))["mean"].iloc[-1])
+    drawn = [(axis, network) for axis, network in zip(axes.flat, curves) if len(curves[network])]
+    for axis, network in drawn[:1]: name_curves(axis, centers[network], curves[network]["mean"].iloc[-1])
     return figure
 
 # %% ../../nbs/analysis/02_plots.ipynb #f6f31a9d

@@ -172,7 +172,7 @@ class _Pool:
             group = [image for some in groups for image in some]
             _decide(group, match_outputs(self.classifier, size, joined)[-1].softmax(-1), self.policy)
             for one in group:
-                if one.done: self.decided[one.number] = replace(one, image=one.image[:0])
+                if one.done: self.decided[one.number] = replace(one, image=one.image.new_empty(0))
                 else: self.put(one)
 
 # %% ../../nbs/averaging/01_adaptive.ipynb #poolbat1

@@ -15,17 +15,27 @@ import torch
 
 from ..crops.recipes import Plan
 from ..errors import InputError
-from ..networks.classifier import Classifier
+from ..networks.classifier import Classifier, Preprocessing
 from ..networks.converted import Graph
 from ..networks.engines import TorchEngine
 
 # %% ../../nbs/averaging/07_tensors.ipynb #ten0004
 _log = logging.getLogger(__name__)
 
+def _as_before_normalize(
+    tensors: torch.Tensor, # float (images, 3, height, width), at least one value
+    expected: Preprocessing, # the network's
+) -> bool: # False for images that may be bright
+    "Is no value negative, and are all in 0 to 1, or some above that of a white pixel?"
+    white = (1 - torch.tensor(expected.mean)) / torch.tensor(expected.std)
+    if not min(expected.mean) > 0 or tensors.min() < 0: return False
+    most = tensors.amax((0, 2, 3)).float().cpu()
+    return bool(most.max() <= 1 or (most > 1.01 * white).any()) # 1.01: rounding in half precision
+
 def checked_tensors(
     tensors, # a loader's batch
     plan: Plan, # plan of one recipe
-    crop_size: int, # side of the network's crop, pixels
+    expected: Preprocessing, # the network's
 ) -> torch.Tensor: # float32 (images, 3, height, width)
     "Check a batch of normalised images. Raises `InputError` for other input, or if the recipe's crops do not fit."
     if not isinstance(tensors, torch.Tensor) or tensors.ndim != 4 or tensors.shape[1] != 3:
@@ -34,7 +44,7 @@ def checked_tensors(
     if not tensors.is_floating_point():
         raise InputError(f"from_tensors got {tensors.dtype}: expected normalised floats; give 8-bit images to MID")
     plan.require_fixed("pass images to MID itself")
-    height, width, recipe = *tensors.shape[2:], plan.recipes[0]
+    height, width, recipe, crop_size = *tensors.shape[2:], plan.recipes[0], expected.crop_size
     if min(height, width) < crop_size:
         raise InputError(f"tensors of {height}x{width} pixels are smaller than the network's crop of {crop_size}")
     if any(kind.endswith("FULL") for kind, _ in plan.crops):
@@ -44,7 +54,7 @@ def checked_tensors(
         raise InputError(f"recipe {recipe}: tensors of {height}x{width} pixels are as large as the network's crop, so "
                          "all crops are the same; let the loader crop less, or use mirror images such as CC+MCC")
     if not tensors.isfinite().all(): raise InputError("from_tensors got values that are not finite (NaN or infinity)")
-    if tensors.numel() and tensors.min() >= 0:
+    if tensors.numel() and _as_before_normalize(tensors, expected):
         _log.warning("from_tensors: no value is below 0, as before Normalize; expected normalised tensors")
     return tensors.float()
 

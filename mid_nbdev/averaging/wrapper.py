@@ -9,7 +9,6 @@ __all__ = ['refuse_nan', 'average', 'as_pil', 'as_list', 'Averaged', 'average_im
 # %% ../../nbs/averaging/00_wrapper.ipynb #9b80c761
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from numbers import Integral
 from os import PathLike
 from typing import NamedTuple
 
@@ -21,13 +20,13 @@ from torch import nn
 
 from .adaptive import average_until_sure, fit_policy, stop_among
 from .batches import forward_crops, noting, score_crops
-from .matching import VIEW_AND_CROP, fit_matching
+from .matching import VIEW_AND_CROP, fit_matching, without_matching
 from .temperature import check_temperature, scale
 from .tensors import checked_tensors, tensor_boxes, tensor_engine
 from ..crops.boxes import resize, sent
 from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan, parse_recipe
 from ..data.images import to_rgb
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from ..networks.choose import fitting_batch
 from ..networks.classifier import Classifier
 from ..networks.engines import Engine, TorchEngine, make_engine
@@ -177,15 +176,6 @@ def open_classifier(
     if level == "feature": opened.require_features()
     return opened
 
-def _whole(
-    name: str, # of an argument
-    number: int, # its value
-    least: int, # smallest value
-) -> int: # the value
-    "Raise `InputError` for a value that is not a whole number, or is too small."
-    if isinstance(number, Integral) and number >= least: return int(number)
-    raise InputError(f"{name} {number!r}: expected a whole number of at least {least}")
-
 def named_pictures(
     images, # one image or many
     keys: Sequence[str] | None, # keys of the images; None to use their pixels
@@ -213,7 +203,7 @@ class Wrapper(nn.Module):
     ):
         super().__init__()
         self.classifier, self.engine, self.dtype = open_classifier(classifier, level, transform), engine, dtype
-        self.seed, self.batch_size = _whole("seed", seed, 0), _whole("batch_size", batch_size, 1)
+        self.seed, self.batch_size = whole_number("seed", seed, 0), whole_number("batch_size", batch_size, 1)
         self.calibration = calibration if calibration is None else fit_on(self.classifier, map(as_pil, calibration))
         self._engines: dict[tuple, Engine] = {}
         self.crops_used: torch.Tensor | None = None # number of crops per image in the last call
@@ -391,10 +381,11 @@ def match(self: MID, images) -> MID:
         torch.Size([4, 1000])
     """
     self.classifier.require_features()
-    pictures, self.classifier.matching = [as_pil(image) for image in as_list(images)], None
+    pictures = [as_pil(image) for image in as_list(images)]
     prepared = _with_boxes(pictures, [""] * len(pictures), VIEW_AND_CROP, self.classifier)
     engine = self._engine_for(2 * len(pictures))
-    self.classifier.matching = fit_matching(forward_crops(engine, self.classifier, prepared, True)[0])
+    with without_matching(self.classifier):
+        self.classifier.matching = fit_matching(forward_crops(engine, self.classifier, prepared, True)[0])
     return self
 
 # %% ../../nbs/averaging/00_wrapper.ipynb #tensors02
@@ -420,7 +411,7 @@ def from_tensors(self: MID, tensors: torch.Tensor, keys: Sequence[str] | None = 
         torch.Size([2, 1000])
     """
     plan, size = Plan((self.recipe,)), self.classifier.preprocessing.crop_size
-    images = checked_tensors(tensors, plan, size).to(self.device)
+    images = checked_tensors(tensors, plan, self.classifier.preprocessing).to(self.device)
     placed, order = tensor_boxes(images, plan, size, keys, self.seed)
     engine, with_features = tensor_engine(self.classifier, self.batch_size), bool(plan.rows("feature"))
     with unchanged(): features, logits = forward_crops(engine, self.classifier, placed, with_features)

@@ -127,7 +127,7 @@ def _ready(
     classifier: Classifier, # classifier
     *batches: int, # batch sizes of the forward passes to come, crops
 ): # the classifier, compiled or not
-    "Prepare a peer's network before it is timed: compile it, or let a GPU choose its algorithms."
+    "Prepare a peer's network before it is timed: compile it, or let a GPU load its kernels."
     model = torch.compile(classifier, dynamic=False) if task.compiled else classifier
     side = classifier.preprocessing.crop_size
     for crops in sorted(set(batches)) if task.compiled or task.where.type == "cuda" else ():

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from .app import command, print_table, say, show
-from ..errors import InputError
+from ..errors import InputError, whole_number
 
 # %% ../../nbs/cli/12_calibrate.ipynb #ccal004
 def _refuse_unread(
@@ -91,7 +91,7 @@ def calibrate_command(
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"--plot {plot}: expected a file ending in .png, .svg or .pdf")
     if plot is not None and not plot.parent.is_dir(): raise InputError(f"--plot {plot}: no such folder; create it")
-    if seed < 0: raise InputError(f"--seed {seed}: expected 0 or more")
+    whole_number("--seed", seed, 0)
     if missing := len(opened.missing()): say(f"{run}: unfinished, {missing} of {len(opened.parts())} parts are missing")
     asked, other = (None if text is None else str(parse_recipe(text)) for text in (recipe, match))
     found, names = calibrate_run(opened, asked, other, seed), kept_class_names(opened)

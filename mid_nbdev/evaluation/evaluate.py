@@ -25,13 +25,13 @@ from tqdm.auto import tqdm
 
 from ..averaging.adaptive import fit_policy
 from ..averaging.batches import CUT_TOGETHER, forward_crops, score_crops
-from ..averaging.matching import VIEW_AND_CROP, fit_matching
+from ..averaging.matching import VIEW_AND_CROP, fit_matching, without_matching
 from ..averaging.wrapper import Averaged, average_images
 from ..crops.recipes import AnyRecipe, Plan, Policy, make_plan
 from ..data.files import open_image, printable
 from ..data.images import ImageSource, crop_key, spread_numbers
 from ..data.reading import read_images
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from .compute import Compute, settle
 from ..networks.classifier import Classifier, require_size
 from ..networks.engines import Engine
@@ -236,7 +236,6 @@ def _finish_part(
     if not keep_crops or averaged.logits is None: return part
     return part._replace(crops=CropLogits(names, _keepable(averaged.logits)))
 
-
 # %% ../../nbs/evaluation/00_evaluate.ipynb #c2f0d0b2
 @delegates(Compute)
 def evaluate_parts(
@@ -252,7 +251,7 @@ def evaluate_parts(
     **kwargs, # fields of `Compute`
 ) -> Iterator[Part]: # the parts, in order
     "Evaluate slices of a source in order while the next images are decoded."
-    plan, compute = make_plan(recipes), Compute.of(evaluate_parts, kwargs)
+    plan, seed, compute = make_plan(recipes), whole_number("seed", seed, 0), Compute.of(evaluate_parts, kwargs)
     device, expected = compute.place(), classifier.preprocessing
     refuse_misfits(classifier, source, plan, compute.workers, keep_crops)
     if isinstance(compute.engine, str): parts = list(parts)
@@ -317,7 +316,7 @@ def fit_to_source(
     **kwargs, # fields of `Compute`
 ) -> Policy: # with the chosen margin
     "Choose a policy's margin on some of a source's images."
-    compute = Compute.of(fit_to_source, kwargs)
+    compute, seed = Compute.of(fit_to_source, kwargs), whole_number("seed", seed, 0)
     compute, engine, boxed = _sampled(classifier, source, make_plan(policy), images, compute, crops, seed)
     with precision(compute.dtype), torch.inference_mode():
         scores = score_crops(engine, classifier, boxed, policy.crops)
@@ -334,12 +333,13 @@ def match_to_source(
     "Match larger views to center crops on some of a source's images."
     compute = Compute.of(match_to_source, kwargs)
     classifier.require_features()
-    classifier.matching, expected = None, classifier.preprocessing
-    if expected.crop_size >= expected.resize_to: return _log.info("nothing is matched: FULL is the center crop here")
-    compute, engine, boxed = _sampled(classifier, source, VIEW_AND_CROP, images, compute, crops)
-    with precision(compute.dtype), torch.no_grad(): features, _ = forward_crops(engine, classifier, boxed, True)
-    assert features is not None
-    classifier.matching, told = fit_matching(features), (features.shape[1], compute.dtype, len(features) // 2)
+    crop_size, resize_to = classifier.preprocessing.crop_size, classifier.preprocessing.resize_to
+    with without_matching(classifier):
+        if crop_size >= resize_to: return _log.info("nothing is matched: FULL is the center crop here")
+        compute, engine, boxed = _sampled(classifier, source, VIEW_AND_CROP, images, compute, crops)
+        with precision(compute.dtype), torch.no_grad(): features, _ = forward_crops(engine, classifier, boxed, True)
+        assert features is not None
+        classifier.matching, told = fit_matching(features), (features.shape[1], compute.dtype, len(features) // 2)
     _log.info("FULL and MFULL are matched to center crops: %d features, in %s, on %d unlabelled images", *told)
 
 # %% ../../nbs/evaluation/00_evaluate.ipynb #a24a1278
@@ -359,7 +359,7 @@ def evaluate(
         classifier: Classifier; it is moved to the device.
         source: Labelled images; the labels must be classes of the classifier.
         recipes: Recipes, evaluated in one pass: "CC,20RC@logit", a set such as "table_1", or "auto".
-        seed: Seed of the random crops.
+        seed: Seed of the random crops, a whole number of at least 0.
         keep_crops: Whether to keep the logits of every crop, in half precision if they fit.
         **kwargs: Fields of `Compute`: device, engine, dtype, batch_size, workers, tolerance, calibration.
 

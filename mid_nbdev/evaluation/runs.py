@@ -24,7 +24,7 @@ from ..crops.recipes import AnyRecipe, Plan, make_plan
 from ..data.files import csv_bytes, printable, write_whole
 from ..data.images import ImageSource, is_passing, spread_numbers
 from ..data.reading import Patience, read_hash, read_image
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from .answers import lacking_answers, write_answers
 from .claims import Claims, Process, claim_each, find_process, refuse_foreign, remove_leftovers
 from .compute import Compute, as_begun, fitted_on, settle
@@ -388,7 +388,7 @@ def evaluate_run(
         source: Labelled images; the labels must be classes of the classifier.
         recipes: Recipes, evaluated in one pass: "CC,20RC@logit", a set such as "table_1", or "auto".
         folder: The run's folder, new or to be resumed; any number of processes may share it.
-        seed: Seed of the random crops.
+        seed: Seed of the random crops, a whole number of at least 0.
         process: Number of this process among those that share the run; None uses that of `torchrun` or SLURM.
         origin: Where network and images come from, for `mid verify`; it does not affect the numbers.
         keep_crops: Whether to write the logits of every crop too, in half precision if they fit.
@@ -415,6 +415,7 @@ def evaluate_run(
         4
     """
     compute, process, plan = Compute.of(evaluate_run, kwargs), process or find_process(), make_plan(recipes)
+    seed = whole_number("seed", seed, 0)
     pick_device(device := compute.device or process.device(torch.cuda.device_count()))
     compute = replace(compute, device=device)
     refuse_misfits(classifier, source, plan, compute.workers, keep_crops)

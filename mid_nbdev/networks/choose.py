@@ -55,7 +55,7 @@ def crop_rate(
     device: torch.device, # device of the crops
     seconds: float = 0.3, # seconds to measure; on a GPU at least one
 ) -> float: # crops per second
-    "Measure the throughput of an engine on crops in memory, after compilation and the choice of algorithms."
+    "Measure the throughput of an engine on crops in memory, after it has compiled or loaded its kernels."
     shape = engine.batch_size, crop_size, crop_size, 3
     batch = torch.randint(0, 256, shape, dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
     on_gpu, state = device.type == "cuda", {"crops": 0, "start": 0.0}

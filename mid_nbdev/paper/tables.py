@@ -16,7 +16,7 @@ from fastcore.meta import delegates
 from ..analysis.stats import report
 from ..crops.recipes import make_plan
 from ..data.images import ImageSource
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from ..evaluation.compute import Compute
 from ..evaluation.runs import Run, evaluate_run
 from .measured import measured_weights
@@ -314,7 +314,7 @@ def reproduce_table(
     "Evaluate all rows of a table, in one pass per network."
     skipped = {}
     Compute.of(reproduce_table, kwargs)
-    how = {"engine": "auto", "seed": seed, **kwargs}
+    how = {"engine": "auto", "seed": whole_number("seed", seed, 0), **kwargs}
     for name in networks or table_networks(number):
         try:
             classifier = paper_classifier(name, pretrained)
